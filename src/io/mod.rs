@@ -1,0 +1,19 @@
+//! The two seams between tskv and the machine, and what stands behind them.
+//!
+//! [`Backend`] serves the cores: completion-based, never blocks. [`Files`] serves jobs on threads that may wait.
+//! Everything above is the same under io_uring, epoll and the simulator.
+
+mod backend;
+pub mod epoll;
+mod errno;
+mod files;
+pub mod sim;
+mod spawn;
+pub mod uring;
+
+pub use backend::{
+    Backend, Completion, ListenerId, Now, Op, OpBuf, Outcome, SocketId, Token, Wait, Wake, Waker,
+};
+pub use errno::Errno;
+pub use files::{DirEntry, EntryKind, FileLock, Files};
+pub use spawn::Spawner;

@@ -1,0 +1,1 @@
+//! The simulated machine: disk, network, clock and threads from one seed.

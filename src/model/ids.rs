@@ -1,0 +1,59 @@
+//! Ids and positions, each a type of its own so that two of them cannot be swapped.
+
+/// Order of writes: the highest seqno of a (series, slot) is its visible value. A Lamport counter per shard;
+/// 0 is never given to a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seqno(pub u64);
+
+impl Seqno {
+    /// Above every write: a read at this snapshot sees all of them.
+    pub const MAX: Self = Self(u64::MAX);
+}
+
+/// Byte position in one shard's WAL stream, counted over all records staged since the process started. Only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+/// The WAL of one core slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u16);
+
+/// One life of a WAL file. Never reused within a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentSeq(pub u64);
+
+/// One table file, `tables/<id>.sst`. Never reused within a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId(pub u64);
+
+/// Random identity of a store, in every file that belongs to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId(pub [u8; 16]);
+
+impl std::fmt::Display for StoreId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A connection of one core. The generation tells two connections apart that used the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// Core that owns the socket.
+    pub core: u16,
+    /// Place in that core's connection table.
+    pub index: u32,
+    /// Counts the connections that have used the place.
+    pub generation: u32,
+}
+
+/// One operation of a connection: where its reply belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId {
+    /// Who asked.
+    pub connection: ConnectionId,
+    /// Counts the requests of the connection.
+    pub sequence: u64,
+    /// Which part of a request that was split over keys or shards.
+    pub part: u32,
+}

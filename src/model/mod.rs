@@ -1,0 +1,23 @@
+//! The shared language: keys, values, entries, commands and replies. No behaviour beyond ordering and checks.
+#![forbid(unsafe_code)]
+
+mod command;
+mod entry;
+mod file_ref;
+mod ids;
+mod key;
+mod reply;
+mod time_unit;
+mod value;
+
+pub use command::{
+    Aggregation, Aggregator, BucketTimestamp, Command, DuplicatePolicy, RangeQuery, ScanRequest,
+    SeriesOptions, SetCondition, StoredCommand, StoredEntry,
+};
+pub use entry::{DeleteScope, EntryOp, KeyRange};
+pub use file_ref::FileRef;
+pub use ids::{ConnectionId, Lsn, OperationId, SegmentSeq, Seqno, StoreId, StreamId, TableId};
+pub use key::{KeyError, Slot, SlotClass, check_series};
+pub use reply::{KeyKind, Reply, ReplyError, SeriesInfo};
+pub use time_unit::TimeUnit;
+pub use value::{OwnedValue, Value, ValueType};

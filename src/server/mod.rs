@@ -1,0 +1,1 @@
+//! The daemon: core loops, connections, mailboxes, start and shutdown.

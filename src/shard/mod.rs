@@ -1,0 +1,1 @@
+//! A shard: owner of one key range, as a function from events to effects.

@@ -1,0 +1,1 @@
+//! Which tables to merge (picker), and how (merge): pure functions over tables.

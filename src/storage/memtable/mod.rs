@@ -1,0 +1,1 @@
+//! The memtable: what was written since the last flush, ordered.

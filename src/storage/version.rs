@@ -1,0 +1,1 @@
+//! The set of tables that a read sees.

@@ -1,0 +1,1 @@
+//! The write-ahead log: records, frames, segments; writing and replaying a stream.
