@@ -2,6 +2,7 @@
 //! the tools and in the simulator.
 #![forbid(unsafe_code)]
 
+pub mod byte_source;
 pub mod columns;
 pub mod compaction;
 pub mod manifest;
