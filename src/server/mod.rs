@@ -3,3 +3,4 @@
 
 mod mailbox;
 mod output;
+mod slots;
