@@ -65,6 +65,6 @@ pub enum Dialect {
     Resp2,
     /// RESP3, after `HELLO 3`.
     Resp3,
-    /// The payload of a native frame.
-    Native,
+    /// Native frames; what the response's header takes over from the request's.
+    Native { opcode: u8, has_checksum: bool, request_id: u64 },
 }

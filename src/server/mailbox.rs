@@ -60,8 +60,10 @@ pub(crate) struct ReplySummary {
     pub(crate) failed: bool,
     /// Of a scan chunk: whether more chunks of this shard follow.
     pub(crate) more: bool,
-    /// Of a scan chunk: entries in it. Of a page of keys: keys in it.
+    /// Of a scan chunk: entries in it.
     pub(crate) entries: u64,
+    /// Of a page of keys: whether the shard has more keys.
+    pub(crate) more_keys: bool,
 }
 
 /// A message with the sender's seqno: the receiver's counter rises above it.

@@ -5,7 +5,7 @@
 //! replies carry a request id and leave when they are ready; their slot only remembers the id.
 
 use super::output::Output;
-use crate::model::Lsn;
+use crate::model::{Dialect, Lsn};
 use std::collections::VecDeque;
 
 /// How the parts of one request become one reply.
@@ -26,10 +26,23 @@ enum Slot {
     Ready { bytes: Vec<u8>, gate: Lsn },
     /// Parts come in; the first error by part number wins.
     Folding { fold: Fold, waiting: usize, sum: i64, error: Option<(u32, Vec<u8>)>, gate: Lsn },
-    /// A native request whose reply carries this id.
-    Native { request_id: u64 },
+    /// A native request; its reply carries the request's id.
+    Native { dialect: Dialect },
+    /// A native request of several parts. A part's error is kept as a whole frame.
+    NativeFolding { dialect: Dialect, waiting: usize, error: Option<Vec<u8>>, gate: Lsn },
     /// Done; goes when it reaches the front.
     Done,
+}
+
+/// What a reply to a native request was.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NativePart {
+    /// The reply of a request of one part: send it.
+    Whole,
+    /// A part; others are missing.
+    Folded,
+    /// The last part: send the error, or success.
+    Last { gate: Lsn, error: Option<Vec<u8>> },
 }
 
 /// What came for a slot.
@@ -67,8 +80,13 @@ impl Slots {
         self.push(Slot::Folding { fold, waiting: parts, sum: 0, error: None, gate: Lsn(0) })
     }
     /// Takes a slot for a native request.
-    pub(crate) fn open_native(&mut self, request_id: u64) -> u64 {
-        self.push(Slot::Native { request_id })
+    pub(crate) fn open_native(&mut self, dialect: Dialect) -> u64 {
+        self.push(Slot::Native { dialect })
+    }
+    /// Takes a slot for a native request of several parts.
+    pub(crate) fn open_native_fold(&mut self, dialect: Dialect, parts: usize) -> u64 {
+        assert!(parts > 0, "a fold of nothing has no reply");
+        self.push(Slot::NativeFolding { dialect, waiting: parts, error: None, gate: Lsn(0) })
     }
     /// Appends bytes that are no reply of their own, in their place among the replies: the head of an array whose
     /// elements are replies.
@@ -89,12 +107,25 @@ impl Slots {
         self.pop();
         self.drain_ready(output);
     }
-    /// The id of a native request.
-    pub(crate) fn native_request(&self, sequence: u64) -> Option<u64> {
+    /// How the reply to a native request is encoded; `None` on RESP.
+    pub(crate) fn native_dialect(&self, sequence: u64) -> Option<Dialect> {
         match self.slots.get(self.index(sequence)?)? {
-            Slot::Native { request_id } => Some(*request_id),
+            Slot::Native { dialect } | Slot::NativeFolding { dialect, .. } => Some(*dialect),
             Slot::Waiting | Slot::Ready { .. } | Slot::Folding { .. } | Slot::Done => None,
         }
+    }
+    /// Takes one part's reply; when it was the last, gives the log position to wait for and the first error's frame.
+    pub(crate) fn fold_native(&mut self, sequence: u64, arrived: &Arrived<'_>) -> NativePart {
+        let Some(slot) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) else {
+            return NativePart::Whole;
+        };
+        let Slot::NativeFolding { waiting, error, gate, .. } = slot else { return NativePart::Whole };
+        *waiting -= 1;
+        *gate = arrived.gate.max(*gate);
+        if arrived.failed && error.is_none() {
+            *error = Some(arrived.bytes.to_vec());
+        }
+        if *waiting > 0 { NativePart::Folded } else { NativePart::Last { gate: *gate, error: error.take() } }
     }
     /// A native request has its last reply.
     pub(crate) fn complete_native(&mut self, sequence: u64) {
@@ -130,7 +161,7 @@ impl Slots {
                     *slot = Slot::Ready { bytes, gate: *gate };
                 }
             }
-            Slot::Ready { .. } | Slot::Native { .. } | Slot::Done => {
+            Slot::Ready { .. } | Slot::Native { .. } | Slot::NativeFolding { .. } | Slot::Done => {
                 unreachable!("a second reply came for one slot: {sequence}")
             }
         }

@@ -41,6 +41,17 @@ pub(crate) enum ParkState {
     Stalled { deadline_ns: u64 },
 }
 
+/// What nothing may overtake while an operation waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold<'a> {
+    /// It only reads.
+    Nothing,
+    /// It may write this series.
+    Series(&'a [u8]),
+    /// It writes a range of series.
+    Everything,
+}
+
 /// A command that came while its series was held.
 pub(crate) struct Queued {
     pub(crate) operation: OperationId,
@@ -55,6 +66,8 @@ pub(crate) struct Parking {
     next: u64,
     /// Held series, and what queues behind each.
     holds: BTreeMap<Box<[u8]>, VecDeque<Queued>>,
+    /// Writes on ranges that wait: everything queues behind them.
+    range_holds: usize,
     /// Operations on ranges that wait until nothing is held, and all that came after the first of them.
     barrier: VecDeque<Queued>,
     queued: usize,
@@ -71,30 +84,39 @@ impl Parking {
     }
     /// Whether a command on `key` (`None`: on a range) has to queue behind others.
     pub(crate) fn must_queue(&self, key: Option<&[u8]>) -> bool {
-        if self.holds.is_empty() && self.barrier.is_empty() {
+        if self.holds.is_empty() && self.barrier.is_empty() && self.range_holds == 0 {
             return false;
         }
-        !self.barrier.is_empty() || key.is_none_or(|key| self.holds.contains_key(key))
+        let all_wait = !self.barrier.is_empty() || self.range_holds > 0;
+        all_wait || key.is_none_or(|key| self.holds.contains_key(key))
     }
     /// Queues a command for which [`Parking::must_queue`] was true.
     pub(crate) fn queue(&mut self, key: Option<&[u8]>, queued: Queued) {
         self.queued += 1;
-        match key.filter(|_| self.barrier.is_empty()).and_then(|key| self.holds.get_mut(key)) {
+        let to_series = self.barrier.is_empty() && self.range_holds == 0;
+        match key.filter(|_| to_series).and_then(|key| self.holds.get_mut(key)) {
             Some(queue) => queue.push_back(queued),
             None => self.barrier.push_back(queued),
         }
     }
-    /// Parks an operation; with `hold`, its series is held until [`Parking::release`].
-    pub(crate) fn park(&mut self, parked: Parked, hold: Option<&[u8]>) -> ParkId {
+    /// Parks an operation.
+    pub(crate) fn park(&mut self, parked: Parked, hold: Hold<'_>) -> ParkId {
         let id = ParkId(self.next);
         self.next += 1;
         self.parked.insert(id, parked);
-        if let Some(series) = hold
-            && !self.holds.contains_key(series)
-        {
-            self.holds.insert(series.into(), VecDeque::new());
+        match hold {
+            Hold::Nothing => {}
+            Hold::Everything => self.range_holds += 1,
+            Hold::Series(series) if self.holds.contains_key(series) => {}
+            Hold::Series(series) => {
+                self.holds.insert(series.into(), VecDeque::new());
+            }
         }
         id
+    }
+    /// Ends the hold of a write on a range.
+    pub(crate) fn release_everything(&mut self) {
+        self.range_holds -= 1;
     }
     /// Puts an operation back that ran another step.
     pub(crate) fn put_back(&mut self, id: ParkId, parked: Parked) {
@@ -105,6 +127,10 @@ impl Parking {
         self.parked.remove(&id)
     }
     /// Looks at an operation.
+    pub(crate) fn get(&self, id: ParkId) -> Option<&Parked> {
+        self.parked.get(&id)
+    }
+    /// Changes an operation's state.
     pub(crate) fn get_mut(&mut self, id: ParkId) -> Option<&mut Parked> {
         self.parked.get_mut(&id)
     }
@@ -127,6 +153,7 @@ impl Parking {
     /// The next command of the barrier, once nothing is held.
     pub(crate) fn next_of_barrier(&mut self) -> Option<Queued> {
         let front_is_free = match self.barrier.front() {
+            _ if self.range_holds > 0 => false,
             None => false,
             Some(queued) => match queued.command.borrow().key() {
                 None => self.holds.is_empty(),

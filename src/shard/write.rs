@@ -102,6 +102,9 @@ impl Shard {
         if self.closing {
             return Err(Pause::Refused(ReplyError::ShuttingDown));
         }
+        if !self.stalled.is_empty() && !self.retrying {
+            return Err(Pause::Stall);
+        }
         if self.memory.frozen.len() >= MEMTABLES_FROZEN_MAX
             && self.memory.active.bytes() >= self.options.memtable_bytes
             && !is_delete
@@ -142,6 +145,7 @@ impl Shard {
     /// The end of a turn: whatever has become due.
     pub(super) fn maintain(&mut self, now_ns: u64, fx: &mut impl Effects) {
         self.freeze_if_due(now_ns);
+        self.report_flushed(fx);
         self.flush_next(fx);
         if self.log.wants_segment() && !self.segment_requested && !self.closing {
             self.segment_requested = true;
@@ -149,7 +153,6 @@ impl Shard {
         }
         self.sync_if_due(now_ns);
         self.report_horizon(now_ns, fx);
-        self.report_flushed(fx);
     }
 
     fn freeze_if_due(&mut self, now_ns: u64) {
@@ -217,10 +220,10 @@ impl Shard {
     }
 
     /// The lowest seqno that can still come back from this shard, or that an open snapshot sees.
-    fn horizon(&self) -> Seqno {
+    pub(super) fn horizon(&self) -> Seqno {
         let segments = self.log.live_segments().filter_map(|segment| segment.first_seqno);
-        let frozen = self.memory.frozen.iter().map(|frozen| frozen.memtable.seqno_min());
-        let active = (!self.memory.active.is_empty()).then(|| self.memory.active.seqno_min());
+        let frozen = self.memory.frozen.iter().filter_map(|frozen| frozen.memtable.seqno_min());
+        let active = self.memory.active.seqno_min();
         let snapshot = self.snapshots.first_key_value().map(|(seqno, _)| *seqno);
         segments.chain(frozen).chain(active).chain(snapshot).chain([self.next_seqno]).min().unwrap_or_default()
     }
@@ -238,12 +241,13 @@ impl Shard {
     }
 
     fn report_flushed(&mut self, fx: &mut impl Effects) {
-        let oldest = self.memory.frozen.front().map_or(self.memory.active.id(), |frozen| frozen.memtable.id());
         while let Some((through, token)) = self.flush_waiters.front().copied() {
-            if self.memory.active.id() <= through && !self.freeze() && !self.memory.active.is_empty() {
-                return;
+            if self.memory.active.id() <= through {
+                self.freeze();
             }
-            if oldest <= through && !(self.memory.frozen.is_empty() && self.memory.active.is_empty()) {
+            let active = (!self.memory.active.is_empty()).then(|| self.memory.active.id());
+            let oldest = self.memory.frozen.front().map(|frozen| frozen.memtable.id()).or(active);
+            if oldest.is_some_and(|id| id <= through) {
                 return;
             }
             self.flush_waiters.pop_front();
