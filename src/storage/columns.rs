@@ -4,6 +4,7 @@
 //! metadata and timeless classes every time is 0.
 
 use crate::model::{EntryOp, Seqno, Value, ValueType};
+use std::ops::Range;
 
 /// Tag of a point delete in [`Columns::tags`]; other tags are [`ValueType`] discriminants.
 pub const TAG_DELETE: u8 = 0;
@@ -122,6 +123,36 @@ impl Columns {
         self.tags[index] = tag;
         self.bits[index] = bits;
     }
+    /// Appends entries `range` of `other`, whole columns at a time where there are no byte values.
+    ///
+    /// # Panics
+    /// When `range` is out of range.
+    pub fn extend_from(&mut self, other: &Self, range: Range<usize>) {
+        self.times.extend_from_slice(&other.times[range.clone()]);
+        self.seqnos.extend_from_slice(&other.seqnos[range.clone()]);
+        let tags = &other.tags[range.clone()];
+        self.tags.extend_from_slice(tags);
+        if tags.contains(&(ValueType::Bytes as u8)) {
+            for index in range {
+                let (_, bits) = self.store(other.op(index));
+                self.bits.push(bits);
+            }
+        } else {
+            self.bits.extend_from_slice(&other.bits[range]);
+        }
+    }
+    /// Keeps the first `count` entries. Bytes of what goes stay in the heap until the columns are cleared.
+    pub fn truncate(&mut self, count: usize) {
+        self.times.truncate(count);
+        self.seqnos.truncate(count);
+        self.tags.truncate(count);
+        self.bits.truncate(count);
+    }
+    /// The columns themselves, for decoders that fill them in bulk and keep them parallel.
+    pub(in crate::storage) fn parts_mut(&mut self) -> ColumnsMut<'_> {
+        let Self { times, seqnos, tags, bits, heap } = self;
+        ColumnsMut { times, seqnos, tags, bits, heap }
+    }
     /// Removes all entries, keeping the memory.
     pub fn clear(&mut self) {
         self.times.clear();
@@ -152,7 +183,18 @@ impl Columns {
     }
 }
 
-fn pack(start: usize, length: usize) -> u64 {
+/// The columns of a [`Columns`]: whoever holds this leaves all but the heap equally long.
+pub(in crate::storage) struct ColumnsMut<'a> {
+    pub(in crate::storage) times: &'a mut Vec<i64>,
+    pub(in crate::storage) seqnos: &'a mut Vec<u64>,
+    pub(in crate::storage) tags: &'a mut Vec<u8>,
+    /// For bytes: made by [`pack`].
+    pub(in crate::storage) bits: &'a mut Vec<u64>,
+    pub(in crate::storage) heap: &'a mut Vec<u8>,
+}
+
+/// Where a byte value lies in the heap, as the bits column holds it.
+pub(in crate::storage) fn pack(start: usize, length: usize) -> u64 {
     let start = u32::try_from(start).expect("a heap is bounded by the memtable's size, below 4 GiB");
     let length = u32::try_from(length).expect("values are bounded by VALUE_BYTES_CEILING");
     u64::from(start) << 32 | u64::from(length)
