@@ -200,7 +200,13 @@ impl TableFront<'_> {
         }
         let Some(block) = self.block(index, blocks) else { return State::Missing(index) };
         let chunk = block.find(edge, SlotClass::Metadata).start;
-        self.set_key(block.chunk(chunk).series)
+        // A block that does not end as the index says must not stop the walk.
+        let found = if chunk < block.chunk_count() {
+            block.chunk(chunk).series
+        } else {
+            table.index.block_last_key(index).0
+        };
+        self.set_key(found)
     }
     /// Last series below `edge`.
     fn find_before(&mut self, edge: Option<&[u8]>, blocks: &mut dyn Blocks) -> State {
@@ -213,7 +219,12 @@ impl TableFront<'_> {
         {
             let Some(block) = self.block(index, blocks) else { return State::Missing(index) };
             let chunk = block.find(edge, SlotClass::Metadata).start;
-            return self.set_key(block.chunk(chunk - 1).series);
+            // As above, for one that does not begin so.
+            let found = match chunk.checked_sub(1) {
+                Some(chunk) => block.chunk(chunk).series,
+                None => table.index.block_first_key(index).0,
+            };
+            return self.set_key(found);
         }
         match index.checked_sub(1) {
             Some(index) => self.set_key(table.index.block_last_key(index).0),
