@@ -1,1 +1,2 @@
-//! The subcommands of the binary.
+//! The command line.
+mod csv;
