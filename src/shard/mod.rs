@@ -1,1 +1,4 @@
 //! A shard: owner of one key range, as a function from events to effects.
+#![forbid(unsafe_code)]
+
+pub mod aggregate;
