@@ -1,0 +1,1 @@
+//! PUT and GET newest over the native protocol.
