@@ -230,13 +230,7 @@ impl std::error::Error for JobError {
 }
 impl From<TableError> for JobError {
     fn from(error: TableError) -> Self {
-        match error {
-            TableError::Read { file, source, .. } if out_of_space(&source) => {
-                drop(file);
-                Self::OutOfSpace
-            }
-            error => Self::Table(error),
-        }
+        Self::Table(error)
     }
 }
 impl From<JobError> for OpenError {
