@@ -176,6 +176,18 @@ impl Columns {
     pub fn value_bytes(&self, index: usize) -> usize {
         if self.tags[index] == ValueType::Bytes as u8 { unpack(self.bits[index]).1 } else { 0 }
     }
+    /// Keeps the first `count` entries. Bytes of what goes stay in the heap until the columns are cleared.
+    pub fn truncate(&mut self, count: usize) {
+        self.times.truncate(count);
+        self.seqnos.truncate(count);
+        self.tags.truncate(count);
+        self.bits.truncate(count);
+    }
+    /// The columns themselves, for decoders that fill them in bulk and keep them parallel.
+    pub(in crate::storage) fn parts_mut(&mut self) -> ColumnsMut<'_> {
+        let Self { times, seqnos, tags, bits, heap } = self;
+        ColumnsMut { times, seqnos, tags, bits, heap }
+    }
     /// Removes all entries, keeping the memory.
     pub fn clear(&mut self) {
         self.times.clear();
@@ -217,7 +229,18 @@ impl Columns {
     }
 }
 
-fn pack(start: usize, length: usize) -> u64 {
+/// The columns of a [`Columns`]: whoever holds this leaves all but the heap equally long.
+pub(in crate::storage) struct ColumnsMut<'a> {
+    pub(in crate::storage) times: &'a mut Vec<i64>,
+    pub(in crate::storage) seqnos: &'a mut Vec<u64>,
+    pub(in crate::storage) tags: &'a mut Vec<u8>,
+    /// For bytes: made by [`pack`].
+    pub(in crate::storage) bits: &'a mut Vec<u64>,
+    pub(in crate::storage) heap: &'a mut Vec<u8>,
+}
+
+/// Where a byte value lies in the heap, as the bits column holds it.
+pub(in crate::storage) fn pack(start: usize, length: usize) -> u64 {
     let start = u32::try_from(start).expect("a heap is bounded by the memtable's size, below 4 GiB");
     let length = u32::try_from(length).expect("values are bounded by VALUE_BYTES_CEILING");
     u64::from(start) << 32 | u64::from(length)

@@ -6,7 +6,7 @@
 //! chunk    up to 1024 entries of one series, slot class and value type, as columns           (chunk.rs, codec.rs)
 //! index    offset, length, first and last (series, slot) of every block                      (index.rs)
 //! bloom    over (series, slot class): most lookups of what a table does not hold read nothing (bloom.rs)
-//! range deletes, properties (a `TableMeta`), footer                                         (range_section.rs, meta.rs, footer.rs)
+//! range deletes, properties (a `TableMeta`), footer                              (index.rs, meta.rs, footer.rs)
 //! ```
 //! Order: series bytewise, then metadata, timeless, timestamps; within one slot the seqno ascends, so the newest
 //! version is the last. Nothing lies between the parts, and each part ends with a CRC-32, so every bit of a file is
@@ -14,11 +14,15 @@
 #![deny(clippy::indexing_slicing)]
 
 mod block;
+mod bloom;
 mod builder;
 mod chunk;
+mod codec;
 mod error;
+mod footer;
 mod index;
 mod meta;
+mod owner;
 
 pub use block::Block;
 pub use builder::{TableBuilder, TableOptions};
@@ -26,3 +30,7 @@ pub use chunk::{ChunkHeader, ChunkStats};
 pub use error::TableError;
 pub use index::{BlockHandle, TableIndex};
 pub use meta::TableMeta;
+pub use owner::read_owner;
+
+#[cfg(test)]
+pub(crate) mod tests;
