@@ -133,6 +133,10 @@ impl Connection {
     pub(crate) fn output_bytes_max(&self, configured: usize) -> usize {
         if self.authenticated { configured } else { OUTPUT_BYTES_MAX_UNAUTHENTICATED }
     }
+    /// Whether the client speaks RESP, as far as is known.
+    pub(crate) fn dialect_is_resp(&self) -> bool {
+        !matches!(self.talk, Talk::Native)
+    }
     /// A number for CLIENT ID: unique among all cores.
     pub(crate) fn client_id(&self) -> i64 {
         let id = u64::from(self.id.generation) << 40 | u64::from(self.id.index) << 8 | u64::from(self.id.core & 0xff);

@@ -39,8 +39,6 @@ const ACCEPT_RETRY_NS: u64 = 100_000_000;
 pub(crate) enum Control {
     /// From the coordinator.
     Shard(ToShard),
-    /// Flush everything in memory and call back.
-    Flush(Box<dyn FnOnce() + Send>),
     /// A reply to an operation of this core's connections that the coordinator worked on.
     Done { operation: crate::model::OperationId, error: Option<String> },
 }
@@ -78,8 +76,6 @@ pub(crate) struct CoreLoop<B: Backend> {
     block_reads: BTreeMap<u64, BlockRead>,
     /// Log buffers to be filled again.
     wal_buffers: Vec<AlignedBuf>,
-    flush_waiters: BTreeMap<u64, Box<dyn FnOnce() + Send>>,
-    next_flush: u64,
     sweep_due_ns: u64,
     publish_due_ns: u64,
     unpublished: bool,
@@ -120,8 +116,6 @@ impl<B: Backend> CoreLoop<B> {
             ready: VecDeque::new(),
             block_reads: BTreeMap::new(),
             wal_buffers: Vec::new(),
-            flush_waiters: BTreeMap::new(),
-            next_flush: 0,
             sweep_due_ns: now.monotonic_ns,
             publish_due_ns: 0,
             unpublished: true,
@@ -468,12 +462,6 @@ impl<B: Backend> CoreLoop<B> {
         loop {
             match self.control.try_recv() {
                 Ok(Control::Shard(message)) => self.shard_message(message),
-                Ok(Control::Flush(done)) => {
-                    let token = self.next_flush;
-                    self.next_flush += 1;
-                    self.flush_waiters.insert(token, done);
-                    self.shard.handle(self.now.monotonic_ns, Event::FlushAll { token }, &mut self.net);
-                }
                 Ok(Control::Done { operation, error }) => self.desk().admin_done(operation, error),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
@@ -491,7 +479,12 @@ impl<B: Backend> CoreLoop<B> {
                 log::warn!("core {}: no new log segment for now: {errno}", self.net.core);
                 Event::SegmentDelayed
             }
-            ToShard::FlushFailed { memtable, .. } => Event::FlushFailed { memtable },
+            ToShard::FlushFailed { memtable, errno } => {
+                log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
+                return;
+            }
+            ToShard::FreezeNow { ticket } => Event::FreezeNow { ticket },
+            ToShard::ReportHorizon => Event::ReportHorizon,
         };
         self.shard.handle(self.now.monotonic_ns, event, &mut self.net);
     }
@@ -638,13 +631,9 @@ impl<B: Backend> CoreLoop<B> {
                     ToCoordinator::Flush(FlushRequest { shard, memtable, keys, releases })
                 }
                 ShardRequest::Segment => ToCoordinator::NeedSegment { shard },
+                ShardRequest::Frozen { ticket } => ToCoordinator::Frozen { shard, ticket },
                 ShardRequest::Horizon(seqno) => ToCoordinator::Horizon { shard, seqno },
             });
-        }
-        for token in std::mem::take(&mut self.net.flushed) {
-            if let Some(done) = self.flush_waiters.remove(&token) {
-                done();
-            }
         }
         if self.shard.is_poisoned() && !self.poison_handled {
             self.poison_handled = true;

@@ -2,6 +2,7 @@
 //! effects turn into. It takes effects while the shard runs; the core loop carries them out afterwards.
 
 use super::connection::{Closing, Connections};
+use super::core_loop::Control;
 use super::mailbox::{ForwardedReply, ForwardedRequest, Mailboxes, ReplySummary, RequestBody};
 use super::pages::{self, Next, Place};
 use super::router::Router;
@@ -17,6 +18,7 @@ use crate::shard::{Effects, ReadId, ShardRequest};
 use crate::storage::version::Table;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 /// A block that the shard wants read.
 pub(crate) struct BlockWanted {
@@ -56,13 +58,14 @@ pub(crate) struct Net {
     pub(crate) router: Router,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: CoreMetrics,
+    /// Sends to this core itself, for callbacks on other threads.
+    pub(crate) control: Sender<Control>,
     /// The shard's log is acknowledged so far.
     pub(crate) acked: Lsn,
     /// The seqno that messages carry.
     pub(crate) seqno: Seqno,
     pub(crate) blocks_wanted: Vec<BlockWanted>,
     pub(crate) shard_requests: Vec<ShardRequest>,
-    pub(crate) flushed: Vec<u64>,
     pub(crate) follow_ups: VecDeque<FollowUp>,
     /// Connections whose output may have to be sent at the end of the turn.
     pub(crate) dirty: Vec<ConnectionId>,
@@ -76,7 +79,7 @@ pub(crate) struct Net {
 const SCRATCH_BYTES_MAX: usize = 1 << 20;
 
 impl Net {
-    pub(crate) fn new(mailboxes: Mailboxes, router: Router, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(mailboxes: Mailboxes, router: Router, shared: Arc<Shared>, control: Sender<Control>) -> Self {
         Self {
             core: mailboxes.core(),
             connections: Connections::default(),
@@ -84,11 +87,11 @@ impl Net {
             router,
             shared,
             metrics: CoreMetrics::default(),
+            control,
             acked: Lsn(0),
             seqno: Seqno(0),
             blocks_wanted: Vec::new(),
             shard_requests: Vec::new(),
-            flushed: Vec::new(),
             follow_ups: VecDeque::new(),
             dirty: Vec::new(),
             held: VecDeque::new(),
@@ -381,9 +384,6 @@ impl Effects for Net {
     }
     fn request(&mut self, request: ShardRequest) {
         self.shard_requests.push(request);
-    }
-    fn flushed(&mut self, token: u64) {
-        self.flushed.push(token);
     }
 }
 

@@ -41,6 +41,10 @@ impl Output {
     pub(crate) fn pending_bytes(&self) -> usize {
         self.bytes.len() + self.sending
     }
+    /// Bytes that a send is working on.
+    pub(crate) fn sending(&self) -> usize {
+        self.sending
+    }
     /// Whether nothing is left to send or under way.
     pub(crate) fn is_drained(&self) -> bool {
         self.pending_bytes() == 0

@@ -137,6 +137,12 @@ impl Shared {
         self.closing.store(true, Ordering::Release);
         self.bells.iter().for_each(Bell::ring);
     }
+    /// Wakes one core.
+    pub(crate) fn ring(&self, core: u16) {
+        if let Some(bell) = self.bells.get(usize::from(core)) {
+            bell.ring();
+        }
+    }
     /// Whether the daemon is stopping.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)

@@ -16,6 +16,8 @@ pub enum ShardRequest {
     Flush { memtable: Arc<Memtable>, keys: KeyRange, releases: Vec<SegmentSeq> },
     /// Make another WAL segment ready.
     Segment,
+    /// Answers `Event::FreezeNow`: all that was in memory then has been sent for flushing.
+    Frozen { ticket: u64 },
     /// Nothing below this seqno can come back from this shard's log or memory, or be seen by its readers.
     Horizon(Seqno),
 }
@@ -28,6 +30,4 @@ pub trait Effects {
     fn read_block(&mut self, read: ReadId, table: &Arc<Table>, block: usize);
     /// Asks the coordinator.
     fn request(&mut self, request: ShardRequest);
-    /// Everything that was in memory when `Event::FlushAll` with this token came is in tables now.
-    fn flushed(&mut self, token: u64);
 }

@@ -19,16 +19,16 @@ pub enum Event<'a> {
     Cancel { operation: OperationId },
     /// A WAL operation has ended.
     WalDone { id: u64, outcome: WalOutcome },
-    /// The set of tables changed. `flushed`: this memtable is in it now. `retired`: segments that are gone.
-    Version { version: Arc<Version>, flushed: Option<u64>, retired: Vec<SegmentSeq> },
-    /// A flush failed for now (a full disk, say); it may be asked for again.
-    FlushFailed { memtable: u64 },
+    /// The set of tables changed. `flushed`: memtables that are in it now. `retired`: segments that are gone.
+    Version { version: Arc<Version>, flushed: Vec<u64>, retired: Vec<SegmentSeq> },
     /// A segment was made ready.
     SegmentReady(SegmentSpec),
     /// A segment could not be made: the disk is full. It will be tried again without being asked.
     SegmentDelayed,
-    /// Freeze what is in memory so that it is flushed, and say when that is done.
-    FlushAll { token: u64 },
+    /// Close the open segment, freeze what is in memory, send it for flushing, then answer with the ticket.
+    FreezeNow { ticket: u64 },
+    /// Report the horizon now.
+    ReportHorizon,
     /// Some other shard has used seqnos up to here.
     Observe(Seqno),
     /// One slice of one operation that has more to do.

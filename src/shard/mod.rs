@@ -29,16 +29,16 @@ pub use effect::{Effects, ReadId, ShardRequest};
 pub use event::Event;
 
 use crate::limits::MEMTABLES_FROZEN_MAX;
-use crate::model::{Command, KeyRange, Lsn, OperationId, Reply, ReplyError, Seqno};
+use crate::model::{Command, KeyRange, Lsn, OperationId, Reply, ReplyError, SegmentSeq, Seqno};
 use crate::storage::memtable::Memtable;
-use crate::storage::read::BlockRef;
+use crate::storage::read::{BlockRef, NewestSearch, Scratch};
 use crate::storage::sstable::TableError;
 use crate::storage::version::Version;
 use crate::storage::wal::{StreamOptions, StreamWriter, SyncPolicy, WalIo};
 use block_cache::BlockCache;
 use park::{Hold, ParkId, ParkState, Parked, Parking, Queued};
 use read::{Capture, Flights, Pins};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// A write that finds no room in log or memory waits this long before it is refused with BUSY.
@@ -68,6 +68,8 @@ pub struct ShardOptions {
 /// Counts since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardCounters {
+    /// Commands executed.
+    pub operations: u64,
     /// Entries put or deleted.
     pub entries_written: u64,
     /// Range deletes.
@@ -87,6 +89,8 @@ pub struct ShardCounters {
 pub struct ShardGauges {
     /// Bytes of all memtables.
     pub memtable_bytes: u64,
+    /// Entries in them.
+    pub memtable_entries: u64,
     /// Frozen memtables.
     pub memtables_frozen: u64,
     /// Bytes of the block cache.
@@ -135,6 +139,8 @@ pub struct Shard {
     /// Open snapshots and how many operations read at each.
     snapshots: BTreeMap<Seqno, usize>,
     next_seqno: Seqno,
+    /// Segments whose retirement has been asked for.
+    releasing: BTreeSet<SegmentSeq>,
     segment_requested: bool,
     /// The disk is full: no new segment can be made.
     segment_delayed: bool,
@@ -145,9 +151,11 @@ pub struct Shard {
     sync_deadline_ns: Option<u64>,
     horizon_reported: Seqno,
     horizon_due_ns: u64,
-    /// Memtable id through which everything must be flushed, and whom to tell.
-    flush_waiters: VecDeque<(u64, u64)>,
+    /// Memtable id through which everything must be sent for flushing, and the ticket to answer with.
+    freeze_waiters: VecDeque<(u64, u64)>,
     counters: ShardCounters,
+    /// Space that lookups decode into.
+    scratch: Scratch,
 }
 
 /// Why a step could not finish.
@@ -177,6 +185,8 @@ struct Task {
     pins: Pins,
     /// Where a long read has got to.
     progress: Progress,
+    /// How far a search for the newest sample has come, while it needs blocks.
+    search: NewestSearch,
     /// A block read failed.
     read_failure: Option<String>,
 }
@@ -188,7 +198,6 @@ enum Progress {
     Start,
     Scan(Box<scan::ScanTask>),
     Range(Box<range::RangeTask>),
-    Count(Box<range::CountTask>),
     Keys(Box<scan::KeysTask>),
 }
 
@@ -207,6 +216,7 @@ impl Shard {
             stalled: VecDeque::new(),
             snapshots: BTreeMap::new(),
             next_seqno: options.seqno_start,
+            releasing: BTreeSet::new(),
             segment_requested: false,
             segment_delayed: false,
             closing: false,
@@ -215,8 +225,9 @@ impl Shard {
             sync_deadline_ns: None,
             horizon_reported: Seqno(0),
             horizon_due_ns: 0,
-            flush_waiters: VecDeque::new(),
+            freeze_waiters: VecDeque::new(),
             counters: ShardCounters::default(),
+            scratch: Scratch::default(),
             options,
         }
     }
@@ -235,16 +246,15 @@ impl Shard {
                 self.retry_stalled(now_ns, fx);
             }
             Event::Version { version, flushed, retired } => {
+                self.next_seqno = self.next_seqno.max(Seqno(version.seqno_max().0 + 1));
                 self.memory.version = version;
-                retired.into_iter().for_each(|segment| self.log.release(segment));
-                if let Some(id) = flushed {
-                    self.drop_flushed(id);
+                for segment in retired {
+                    self.releasing.remove(&segment);
+                    self.log.release(segment);
                 }
+                flushed.into_iter().for_each(|id| self.drop_flushed(id));
+                self.horizon_due_ns = now_ns;
                 self.retry_stalled(now_ns, fx);
-            }
-            Event::FlushFailed { memtable } => {
-                let frozen = self.memory.frozen.iter_mut().find(|frozen| frozen.memtable.id() == memtable);
-                frozen.into_iter().for_each(|frozen| frozen.flushing = false);
             }
             Event::SegmentReady(segment) => {
                 self.segment_requested = false;
@@ -256,9 +266,11 @@ impl Shard {
                 self.segment_delayed = true;
                 self.retry_stalled(now_ns, fx);
             }
-            Event::FlushAll { token } => {
-                self.flush_waiters.push_back((self.memory.active.id(), token));
+            Event::FreezeNow { ticket } => {
+                self.log.rotate();
+                self.freeze_waiters.push_back((self.memory.active.id(), ticket));
             }
+            Event::ReportHorizon => fx.request(ShardRequest::Horizon(self.horizon())),
             Event::Observe(seqno) => self.next_seqno = self.next_seqno.max(Seqno(seqno.0.saturating_add(1))),
             Event::Slice => self.run_slice(now_ns, fx),
             Event::Maintain => {
@@ -333,6 +345,8 @@ impl Shard {
         let (cache_hits, cache_misses) = self.cache.hits_and_misses();
         ShardGauges {
             memtable_bytes: (self.memory.active.bytes() + frozen) as u64,
+            memtable_entries: self.memory.active.entries() as u64
+                + self.memory.frozen.iter().map(|frozen| frozen.memtable.entries() as u64).sum::<u64>(),
             memtables_frozen: self.memory.frozen.len() as u64,
             cache_bytes: self.cache.bytes(),
             cache_hits,
@@ -352,6 +366,7 @@ impl Shard {
         reply_bytes_max: usize,
         fx: &mut impl Effects,
     ) {
+        self.counters.operations += 1;
         if self.parking.must_queue(command.key()) {
             if self.parking.has_room() {
                 let queued = Queued { operation, command: command.to_stored(), reply_bytes_max };

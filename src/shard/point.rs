@@ -188,12 +188,12 @@ impl Shard {
         Ok(())
     }
 
-    fn is_series(&mut self, task: &Task, key: &[u8]) -> Result<bool, Pause> {
+    fn is_series(&mut self, task: &mut Task, key: &[u8]) -> Result<bool, Pause> {
         Ok(self.class_exists(task, key, SlotClass::Metadata)? || self.class_exists(task, key, SlotClass::Time)?)
     }
 
     /// The string at a key; WRONGTYPE for a series.
-    fn string_of(&mut self, task: &Task, key: &[u8]) -> Result<Option<OwnedValue>, Pause> {
+    fn string_of(&mut self, task: &mut Task, key: &[u8]) -> Result<Option<OwnedValue>, Pause> {
         let found = self.find(task, key, Slot::Timeless)?;
         if found.is_none() && self.is_series(task, key)? {
             return Err(Pause::Refused(ReplyError::WrongType));

@@ -7,7 +7,7 @@ use super::{Pause, Shard, Task};
 use crate::limits::MEMTABLES_FROZEN_MAX;
 use crate::model::{OwnedValue, Seqno, Slot, SlotClass};
 use crate::storage::memtable::Memtable;
-use crate::storage::read::{self, BlockRef, Blocks, Step, View};
+use crate::storage::read::{self, BlockRef, Blocks, NewestSearch, Step, View};
 use crate::storage::sstable::{Block, TableError};
 use crate::storage::version::{Table, Version};
 use std::collections::BTreeMap;
@@ -98,6 +98,13 @@ impl Flights {
     }
 }
 
+fn map_step<T, U>(step: Step<T>, map: impl FnOnce(T) -> U) -> Step<U> {
+    match step {
+        Step::Ready(value) => Step::Ready(map(value)),
+        Step::Need(blocks) => Step::Need(blocks),
+    }
+}
+
 impl Shard {
     /// What the shard holds at present, for an operation that will wait. `finish` gives the snapshot back.
     pub(super) fn capture(&mut self) -> Capture {
@@ -146,15 +153,32 @@ impl Shard {
 
     /// The visible value of one slot.
     pub(super) fn find(&mut self, task: &Task, series: &[u8], slot: Slot) -> Result<Option<OwnedValue>, Pause> {
-        self.with_view(task, |view, blocks| read::find_slot(view, series, slot, blocks))
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let found = self.with_view(task, |view, blocks| {
+            let step = read::find_slot(&View { ..*view }, series, slot, blocks, &mut scratch)?;
+            Ok(map_step(step, |found| found.map(|found| found.value.into_owned())))
+        });
+        self.scratch = scratch;
+        found
     }
     /// The newest visible sample.
-    pub(super) fn newest(&mut self, task: &Task, series: &[u8]) -> Result<Option<(i64, OwnedValue)>, Pause> {
-        self.with_view(task, |view, blocks| read::newest(view, series, blocks))
+    pub(super) fn newest(&mut self, task: &mut Task, series: &[u8]) -> Result<Option<(i64, OwnedValue)>, Pause> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut search = task.search;
+        let found = self.with_view(task, |view, blocks| {
+            let step = read::newest(&View { ..*view }, series, &mut search, blocks, &mut scratch)?;
+            Ok(map_step(step, |found| found.map(|found| (found.time, found.value.into_owned()))))
+        });
+        self.scratch = scratch;
+        task.search = if found.is_ok() { NewestSearch::default() } else { search };
+        found
     }
     /// Whether the series has a visible entry of the class.
-    pub(super) fn class_exists(&mut self, task: &Task, series: &[u8], class: SlotClass) -> Result<bool, Pause> {
-        self.with_view(task, |view, blocks| read::class_exists(view, series, class, blocks))
+    pub(super) fn class_exists(&mut self, task: &mut Task, series: &[u8], class: SlotClass) -> Result<bool, Pause> {
+        if class == SlotClass::Time {
+            return Ok(self.newest(task, series)?.is_some());
+        }
+        Ok(self.find(task, series, class.slot(0))?.is_some())
     }
 
     /// A block read has ended: hands the block to all that wait for it.

@@ -138,7 +138,6 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
         if count > 0 {
-            // A series that was written natively has no metadata; it must not vanish with its last sample.
             self.write_delete(DeleteScope::TimeRange { series: key, from: times.0, to: times.1 })?;
         }
         let gate = self.gate(key);
@@ -147,7 +146,7 @@ impl Shard {
     }
 
     /// Refuses keys that hold no series.
-    pub(super) fn require_series(&mut self, task: &Task, key: &[u8]) -> Result<(), Pause> {
+    pub(super) fn require_series(&mut self, task: &mut Task, key: &[u8]) -> Result<(), Pause> {
         if self.class_exists(task, key, SlotClass::Timeless)? {
             return Err(Pause::Refused(ReplyError::WrongType));
         }
@@ -158,14 +157,14 @@ impl Shard {
     }
 
     /// Whether the key holds anything.
-    pub(super) fn is_present(&mut self, task: &Task, key: &[u8]) -> Result<bool, Pause> {
+    pub(super) fn is_present(&mut self, task: &mut Task, key: &[u8]) -> Result<bool, Pause> {
         Ok(self.class_exists(task, key, SlotClass::Timeless)?
             || self.class_exists(task, key, SlotClass::Metadata)?
             || self.class_exists(task, key, SlotClass::Time)?)
     }
 
     /// The series' properties; `None` when it has no metadata.
-    pub(super) fn series_options(&mut self, task: &Task, key: &[u8]) -> Result<Option<SeriesOptions>, Pause> {
+    pub(super) fn series_options(&mut self, task: &mut Task, key: &[u8]) -> Result<Option<SeriesOptions>, Pause> {
         let found = self.find(task, key, Slot::Metadata)?;
         let Some(Value::Bytes(bytes)) = found.as_ref().map(|value| value.borrow()) else { return Ok(None) };
         let unknown = Pause::Refused(ReplyError::Unsupported { what: "the series' metadata format" });

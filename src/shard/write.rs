@@ -6,7 +6,7 @@ use crate::limits::{MEMTABLE_SEGMENTS_MAX, MEMTABLES_FROZEN_MAX};
 use crate::model::{Command, DeleteScope, EntryOp, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, StoredEntry};
 use crate::storage::memtable::Memtable;
 use crate::storage::range_delete::RangeDelete;
-use crate::storage::wal::{Admission, Record, SyncPolicy, record_bytes, record_bytes_max};
+use crate::storage::wal::{Admission, Record, SegmentLife, SyncPolicy, record_bytes, record_bytes_max};
 use std::mem;
 use std::sync::Arc;
 
@@ -145,8 +145,8 @@ impl Shard {
     /// The end of a turn: whatever has become due.
     pub(super) fn maintain(&mut self, now_ns: u64, fx: &mut impl Effects) {
         self.freeze_if_due(now_ns);
-        self.report_flushed(fx);
-        self.flush_next(fx);
+        self.flush_frozen(fx);
+        self.report_frozen(fx);
         if self.log.wants_segment() && !self.segment_requested && !self.closing {
             self.segment_requested = true;
             fx.request(ShardRequest::Segment);
@@ -161,10 +161,11 @@ impl Shard {
             return;
         }
         let since = *self.active_since_ns.get_or_insert(now_ns);
+        let asked = self.freeze_waiters.iter().any(|(through, _)| *through >= self.memory.active.id());
         let full = self.memory.active.bytes() >= self.options.memtable_bytes;
         let old = now_ns.saturating_sub(since) >= self.options.memtable_age_ns;
         let pins = self.log.live_segments().count() > MEMTABLE_SEGMENTS_MAX && self.memory.frozen.is_empty();
-        if full || old || pins {
+        if full || old || pins || asked {
             self.freeze();
         }
     }
@@ -185,23 +186,25 @@ impl Shard {
         true
     }
 
-    /// Hands the oldest frozen memtable to a flush once the log is durable through its last write.
-    fn flush_next(&mut self, fx: &mut impl Effects) {
+    /// Hands frozen memtables to a flush, oldest first, once the log is durable through their last write.
+    fn flush_frozen(&mut self, fx: &mut impl Effects) {
         let synced = self.log.synced();
-        let Some(oldest) = self.memory.frozen.front_mut() else { return };
-        if oldest.flushing || oldest.memtable.lsn_max() > synced {
-            return;
+        for frozen in &mut self.memory.frozen {
+            if frozen.memtable.lsn_max() > synced {
+                break;
+            }
+            if frozen.flushing {
+                continue;
+            }
+            frozen.flushing = true;
+            let memtable = Arc::clone(&frozen.memtable);
+            let lsn_max = memtable.lsn_max();
+            let unneeded = |segment: &SegmentLife| segment.finished && segment.last_lsn <= lsn_max;
+            let live = self.log.live_segments().filter(unneeded).map(|segment| segment.seq);
+            let releases: Vec<_> = live.filter(|seq| !self.releasing.contains(seq)).collect();
+            self.releasing.extend(&releases);
+            fx.request(ShardRequest::Flush { memtable, keys: self.keys.clone(), releases });
         }
-        oldest.flushing = true;
-        let memtable = Arc::clone(&oldest.memtable);
-        let lsn_max = memtable.lsn_max();
-        let releases = self
-            .log
-            .live_segments()
-            .filter(|segment| segment.finished && segment.last_lsn <= lsn_max)
-            .map(|segment| segment.seq)
-            .collect();
-        fx.request(ShardRequest::Flush { memtable, keys: self.keys.clone(), releases });
     }
 
     fn sync_if_due(&mut self, now_ns: u64) {
@@ -240,18 +243,16 @@ impl Shard {
         }
     }
 
-    fn report_flushed(&mut self, fx: &mut impl Effects) {
-        while let Some((through, token)) = self.flush_waiters.front().copied() {
-            if self.memory.active.id() <= through {
-                self.freeze();
-            }
-            let active = (!self.memory.active.is_empty()).then(|| self.memory.active.id());
-            let oldest = self.memory.frozen.front().map(|frozen| frozen.memtable.id()).or(active);
-            if oldest.is_some_and(|id| id <= through) {
+    /// Answers requests to freeze once everything that was in memory has been sent for flushing.
+    fn report_frozen(&mut self, fx: &mut impl Effects) {
+        while let Some((through, ticket)) = self.freeze_waiters.front().copied() {
+            let waits = |frozen: &Frozen| frozen.memtable.id() <= through && !frozen.flushing;
+            let active_waits = self.memory.active.id() <= through && !self.memory.active.is_empty();
+            if active_waits || self.memory.frozen.iter().any(waits) {
                 return;
             }
-            self.flush_waiters.pop_front();
-            fx.flushed(token);
+            self.freeze_waiters.pop_front();
+            fx.request(ShardRequest::Frozen { ticket });
         }
     }
 }
