@@ -136,7 +136,13 @@ impl<B: Backend> Driver<B> {
     pub(crate) fn peer_sees_end(&mut self, peer: &mut impl Peer) {
         let mut rest = Vec::new();
         self.until("the peer to see the end", |_| {
-            (peer.try_receive(&mut rest, 1 << 16) == Received::Ended).then_some(())
+            loop {
+                match peer.try_receive(&mut rest, 1 << 20) {
+                    Received::Bytes(_) => {}
+                    Received::NothingYet => return None,
+                    Received::Ended => return Some(()),
+                }
+            }
         });
     }
     /// Keeps a returned buffer under watch for a while.

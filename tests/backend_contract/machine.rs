@@ -83,7 +83,10 @@ impl<const KIND: usize> Machine for OsMachine<KIND> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_nonblocking(true).unwrap();
-        (SocketId(listener.accept().unwrap().0.into_raw_fd()), peer)
+        let ours = listener.accept().unwrap().0;
+        // As for accepted sockets; small echoes would wait for delayed acknowledgements.
+        ours.set_nodelay(true).unwrap();
+        (SocketId(ours.into_raw_fd()), peer)
     }
     fn listener(&mut self) -> ListenerId {
         let listener = bind_listeners("127.0.0.1:0".parse().unwrap(), 1).unwrap()[0];

@@ -16,12 +16,11 @@
 //! - A socket is closed by the loop itself, after its last operation's final completion.
 //! - The waker is an eventfd with a read always armed; io_uring peers post to the ring instead (`MSG_RING`), which
 //!   costs them no system call of their own.
-#![expect(
-    unsafe_code,
-    reason = "the kernel is handed pointers, and tells how much of a buffer it has filled"
-)]
 
+mod completion;
 mod ring;
+mod submission;
+mod user_data;
 
 use super::op_table::{OpKey, OpTable};
 use super::sys::{self, EventFd};
@@ -31,33 +30,18 @@ use super::{
 };
 use crate::buffer::AlignedBuf;
 use crate::model::FileRef;
-use io_uring::types::{CancelBuilder, Fd, FsyncFlags, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode};
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use user_data::UserData;
+
 pub(in crate::io) use ring::Unavailable;
 
-/// The two highest bits of user_data say what completed; the rest is an [`OpKey`] or an index.
-const TAG_SHIFT: u32 = 62;
-const TAG_OPERATION: u64 = 0;
-/// A request to cancel the operation with this key.
-const TAG_CANCEL: u64 = 1;
-/// A message to the peer with this index in `peers`.
-const TAG_PEER: u64 = 2;
-/// A wake: the eventfd's read, or a peer's message.
-const TAG_WAKE: u64 = 3;
-const WAKE_BY_EVENT_FD: u64 = TAG_WAKE << TAG_SHIFT;
-const WAKE_BY_PEER: u64 = WAKE_BY_EVENT_FD | 1;
-
-/// Completions copied out of the ring at once.
-const REAP_BATCH: usize = 64;
 /// Further entries of one poll while the kernel says that it has more work for us: each runs about 20 items.
 const EXTRA_ENTRIES_PER_POLL: usize = 8;
-/// The kernel moves at most this much per transfer anyway.
-const TRANSFER_BYTES_MAX: usize = 1 << 30;
 /// Drop asks again at this pace for what the kernel still holds.
 const DROP_WAIT_NS: u64 = 50_000_000;
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -154,25 +138,6 @@ pub struct Uring {
     _of_one_thread: PhantomData<*const ()>,
 }
 
-/// Queues a submission; an error means that the queue is full.
-fn push(ring: &mut IoUring, entry: &squeue::Entry) -> Result<(), squeue::PushError> {
-    // SAFETY: memory that entries name belongs to operations in `Uring::ops`, or is `Uring::wake_count`; both stay until
-    // the kernel's final completion, and `Drop for Uring` waits for that.
-    unsafe { ring.submission().push(entry) }
-}
-
-fn transfer_len(len: usize) -> u32 {
-    u32::try_from(len.min(TRANSFER_BYTES_MAX)).expect("the bound fits")
-}
-
-fn peer_index(bits: u64) -> usize {
-    usize::try_from(bits & !(TAG_WAKE << TAG_SHIFT)).unwrap_or(usize::MAX)
-}
-
-fn operation_tag(key: OpKey) -> u64 {
-    TAG_OPERATION << TAG_SHIFT | key.to_bits()
-}
-
 impl Uring {
     pub(in crate::io) fn open(options: UringOptions) -> Result<Self, Unavailable> {
         let (ring, abilities) = ring::open(options.submissions, options.completions)?;
@@ -207,264 +172,6 @@ impl Uring {
 
     fn finish(&mut self, token: Token, result: Result<Outcome, Errno>, buf: OpBuf) {
         self.done.push(Completion { token, result, buf, more: false });
-    }
-
-    /// Queues a submission, making room by a kernel entry where the queue is full.
-    fn push(&mut self, entry: &squeue::Entry) {
-        while self.broken.is_none() && push(&mut self.ring, entry).is_err() {
-            match self.ring.submit().map_err(Errno::from) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                // The kernel takes nothing more before its completions are read.
-                Err(Errno::EAGAIN | Errno(libc::EBUSY)) => self.reap(),
-                Err(errno) => self.broken = Some(errno),
-            }
-        }
-    }
-
-    /// Hands an operation to the kernel; `entry` makes the submission from what the table now owns.
-    fn start(&mut self, token: Token, kind: Kind, entry: squeue::Entry) {
-        let socket = kind.socket();
-        let key = self.ops.insert(InKernel { token, kind, cancelled: false });
-        if let Some(socket) = socket {
-            self.socket(socket).ops.push(key);
-        }
-        self.push(&entry.user_data(operation_tag(key)));
-    }
-
-    fn is_closing(&mut self, socket: SocketId) -> bool {
-        self.socket(socket).closing.is_some()
-    }
-
-    fn submit_receive(&mut self, token: Token, socket: SocketId, mut buf: Vec<u8>) {
-        let spare = buf.spare_capacity_mut();
-        assert!(!spare.is_empty(), "a receive needs spare capacity");
-        if self.is_closing(socket) {
-            return self.finish(token, Err(Errno::EBADF), OpBuf::Bytes(buf));
-        }
-        // The vector may move into the table; its bytes stay where they are.
-        let entry =
-            opcode::Recv::new(Fd(socket.0), spare.as_mut_ptr().cast(), transfer_len(spare.len())).build();
-        self.start(token, Kind::Receive { socket, buf }, entry);
-    }
-
-    fn submit_send(&mut self, token: Token, socket: SocketId, buf: Vec<u8>, from: usize) {
-        assert!(from < buf.len(), "a send needs bytes");
-        if self.is_closing(socket) {
-            return self.finish(token, Err(Errno::EBADF), OpBuf::Bytes(buf));
-        }
-        let bytes = &buf[from..];
-        let entry = opcode::Send::new(Fd(socket.0), bytes.as_ptr(), transfer_len(bytes.len()))
-            .flags(libc::MSG_NOSIGNAL)
-            .build();
-        self.start(token, Kind::Send { socket, buf }, entry);
-    }
-
-    fn submit_read(&mut self, token: Token, file: FileRef, offset: u64, mut buf: AlignedBuf) {
-        let entry = opcode::Read::new(Fd(file.handle()), buf.as_mut_ptr(), transfer_len(buf.len()));
-        let entry = entry.offset(offset).build();
-        self.start(token, Kind::Read { _file: file, buf }, entry);
-    }
-
-    fn submit_write(&mut self, token: Token, file: FileRef, offset: u64, mut buf: AlignedBuf, durable: bool) {
-        let flags = if durable { libc::RWF_DSYNC } else { 0 };
-        let entry = opcode::Write::new(Fd(file.handle()), buf.as_mut_ptr(), transfer_len(buf.len()));
-        let entry = entry.offset(offset).rw_flags(flags).build();
-        self.start(token, Kind::Write { _file: file, buf }, entry);
-    }
-
-    fn submit_accept(&mut self, token: Token, listener: ListenerId) {
-        // On older kernels an accept on a non-blocking listener fails instead of waiting.
-        if let Err(errno) = sys::set_nonblocking(listener.0, false) {
-            return self.finish(token, Err(errno), OpBuf::None);
-        }
-        let kind = Kind::Accept { listener, armed: false };
-        let key = self.ops.insert(InKernel { token, kind, cancelled: false });
-        self.arm_accept(key);
-    }
-
-    fn arm_accept(&mut self, key: OpKey) {
-        let Some(InKernel { kind: Kind::Accept { listener, armed }, .. }) = self.ops.get_mut(key) else {
-            return;
-        };
-        *armed = true;
-        let listener = Fd(listener.0);
-        let entry = if self.accept_multishot {
-            opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC).build()
-        } else {
-            let (no_address, no_len) = (std::ptr::null_mut(), std::ptr::null_mut());
-            opcode::Accept::new(listener, no_address, no_len).flags(libc::SOCK_CLOEXEC).build()
-        };
-        self.push(&entry.user_data(operation_tag(key)));
-    }
-
-    fn arm_waker(&mut self) {
-        if !self.waker_armed {
-            self.waker_armed = true;
-            let count = self.wake_count.as_mut_ptr();
-            let entry = opcode::Read::new(Fd(self.waker.raw_fd()), count, 8).build();
-            self.push(&entry.user_data(WAKE_BY_EVENT_FD));
-        }
-    }
-
-    fn push_cancel(&mut self, target: u64, tag: u64) {
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target)).build();
-        self.push(&entry.user_data(tag));
-    }
-
-    fn cancel_key(&mut self, key: OpKey) {
-        let Some(op) = self.ops.get_mut(key) else { return };
-        op.cancelled = true;
-        if matches!(op.kind, Kind::Accept { armed: false, .. }) {
-            // The kernel does not have it.
-            self.finish_op(key, Err(Errno::ECANCELED));
-        } else {
-            self.push_cancel(operation_tag(key), TAG_CANCEL << TAG_SHIFT | key.to_bits());
-        }
-    }
-
-    fn close(&mut self, token: Token, socket: SocketId) {
-        if self.is_closing(socket) {
-            return self.finish(token, Err(Errno::EBADF), OpBuf::None);
-        }
-        self.socket(socket).closing = Some(token);
-        // Backwards: where a full queue makes `push` reap, what is left moves to places that are still to come.
-        for index in (0..self.socket(socket).ops.len()).rev() {
-            if let Some(key) = self.socket(socket).ops.get(index).copied() {
-                self.cancel_key(key);
-            }
-        }
-        self.close_if_unused(socket);
-    }
-
-    /// Closes a socket that is to be closed, once the kernel has let go of it.
-    fn close_if_unused(&mut self, socket: SocketId) {
-        let state = self.socket(socket);
-        if state.ops.is_empty()
-            && let Some(token) = state.closing.take()
-        {
-            sys::close_socket(socket);
-            self.finish(token, Ok(Outcome::Done), OpBuf::None);
-        }
-    }
-
-    /// Removes an operation of which the kernel holds nothing any more, and completes it.
-    fn finish_op(&mut self, key: OpKey, result: Result<Outcome, Errno>) {
-        let Some(InKernel { token, kind, .. }) = self.ops.remove(key) else { return };
-        let socket = kind.socket();
-        let buf = match kind {
-            Kind::Receive { buf, .. } | Kind::Send { buf, .. } => OpBuf::Bytes(buf),
-            Kind::Read { buf, .. } | Kind::Write { buf, .. } => OpBuf::Aligned(buf),
-            Kind::Accept { .. } | Kind::Sync { .. } => OpBuf::None,
-        };
-        self.finish(token, result, buf);
-        if let Some(socket) = socket {
-            self.socket(socket).ops.retain(|other| *other != key);
-            self.close_if_unused(socket);
-        }
-    }
-
-    /// Takes all completions out of the ring.
-    fn reap(&mut self) {
-        let mut batch = [const { MaybeUninit::uninit() }; REAP_BATCH];
-        loop {
-            let entries = self.ring.completion().fill(&mut batch);
-            if entries.is_empty() {
-                return;
-            }
-            for entry in entries {
-                self.on_completion(entry);
-            }
-        }
-    }
-
-    fn on_completion(&mut self, entry: &cqueue::Entry) {
-        let (bits, result) = (entry.user_data(), entry.result());
-        match bits >> TAG_SHIFT {
-            TAG_OPERATION => self.on_operation(OpKey::from_bits(bits), result, cqueue::more(entry.flags())),
-            TAG_CANCEL => self.on_cancel(OpKey::from_bits(bits), result),
-            TAG_PEER => self.on_peer(bits, result),
-            _ => {
-                self.waker_armed &= bits != WAKE_BY_EVENT_FD;
-                self.waker.allow_signals();
-            }
-        }
-    }
-
-    fn on_operation(&mut self, key: OpKey, result: i32, more: bool) {
-        let Some(op) = self.ops.get_mut(key) else {
-            debug_assert!(false, "the kernel completed {key:?} twice");
-            return;
-        };
-        let count = usize::try_from(result).map_err(|_| Errno(-result));
-        match &mut op.kind {
-            Kind::Accept { .. } => self.on_accept(key, result, more),
-            Kind::Receive { buf, .. } => {
-                if let Ok(count) = count {
-                    let len = buf.len() + count;
-                    assert!(len <= buf.capacity(), "the kernel received more than there was room for");
-                    // SAFETY: the kernel filled `count` bytes behind the old length, which no one has changed since.
-                    unsafe { buf.set_len(len) };
-                }
-                self.finish_op(key, count.map(Outcome::Transferred));
-            }
-            Kind::Send { .. } | Kind::Read { .. } | Kind::Write { .. } => {
-                self.finish_op(key, count.map(Outcome::Transferred));
-            }
-            Kind::Sync { .. } => self.finish_op(key, count.map(|_| Outcome::Done)),
-        }
-    }
-
-    fn on_accept(&mut self, key: OpKey, result: i32, more: bool) {
-        let Some(InKernel { token, kind: Kind::Accept { armed, .. }, cancelled }) = self.ops.get_mut(key)
-        else {
-            return;
-        };
-        let (token, cancelled) = (*token, *cancelled);
-        *armed = more;
-        let failure = if result < 0 { Some(Errno(-result)) } else { None };
-        if failure.is_none() {
-            let result = Ok(accept::accepted(SocketId(result)));
-            self.done.push(Completion { token, result, buf: OpBuf::None, more: true });
-        }
-        if more {
-            return;
-        }
-        let lacks_multishot = failure == Some(Errno::EINVAL) && self.accept_multishot;
-        self.accept_multishot &= !lacks_multishot;
-        let goes_on = lacks_multishot
-            || failure.is_none_or(|errno| errno == Errno::EAGAIN || accept::concerns_one_connection(errno));
-        match failure {
-            _ if goes_on && !cancelled => self.to_arm.push(key),
-            Some(errno) if !goes_on => self.finish_op(key, Err(errno)),
-            _ => self.finish_op(key, Err(Errno::ECANCELED)),
-        }
-    }
-
-    fn on_cancel(&mut self, key: OpKey, result: i32) {
-        let asked_again = result < 0 && self.ops.get_mut(key).is_some_and(|op| op.kind.waits_for_others());
-        if asked_again {
-            self.to_cancel.push(key);
-        }
-    }
-
-    fn on_peer(&mut self, bits: u64, result: i32) {
-        // Whatever the reason, the peer has been claimed and nobody else would wake it.
-        if result < 0
-            && let Some(peer) = self.peers.get(peer_index(bits))
-        {
-            peer.wake_claimed();
-        }
-    }
-
-    /// Queues what earlier completions asked for.
-    fn push_follow_ups(&mut self) {
-        self.arm_waker();
-        while let Some(key) = self.to_arm.pop() {
-            self.arm_accept(key);
-        }
-        while let Some(key) = self.to_cancel.pop() {
-            self.cancel_key(key);
-        }
     }
 
     /// Whether the kernel has work that only an entry gets done.
@@ -541,10 +248,7 @@ impl Backend for Uring {
             Op::Close { socket } => self.close(token, socket),
             Op::Read { file, offset, buf } => self.submit_read(token, file, offset, buf),
             Op::Write { file, offset, buf, durable } => self.submit_write(token, file, offset, buf, durable),
-            Op::Sync { file } => {
-                let entry = opcode::Fsync::new(Fd(file.handle())).flags(FsyncFlags::DATASYNC).build();
-                self.start(token, Kind::Sync { _file: file }, entry);
-            }
+            Op::Sync { file } => self.submit_sync(token, file),
         }
     }
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> Result<(), Errno> {
@@ -593,8 +297,8 @@ impl Backend for Uring {
             self.peers.push(Arc::clone(peer));
             self.peers.len() - 1
         });
-        let entry = opcode::MsgRingData::new(Fd(ring_fd), 0, WAKE_BY_PEER, None).build();
-        self.push(&entry.user_data(TAG_PEER << TAG_SHIFT | index as u64));
+        let entry = opcode::MsgRingData::new(Fd(ring_fd), 0, UserData::WakeByPeer.to_bits(), None).build();
+        self.push(&entry.user_data(UserData::Peer(index).to_bits()));
     }
 }
 

@@ -104,7 +104,7 @@ fn probe(ring: &IoUring) -> Result<Abilities, Unavailable> {
 
 /// Runs one operation that does nothing.
 fn try_out(mut ring: IoUring) -> Result<IoUring, Errno> {
-    super::push(&mut ring, &opcode::Nop::new().build()).map_err(|_| Errno::EIO)?;
+    super::submission::push(&mut ring, &opcode::Nop::new().build()).map_err(|_| Errno::EIO)?;
     loop {
         match ring.submit_and_wait(1).map_err(Errno::from) {
             Ok(_) => {}
