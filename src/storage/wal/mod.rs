@@ -20,10 +20,12 @@
 
 mod chain;
 mod error;
+mod frame;
 mod policy;
 mod record;
 mod replay;
 mod segment;
+mod teeth;
 mod writer;
 
 pub use chain::check_chain;
@@ -31,5 +33,11 @@ pub use error::WalError;
 pub use policy::SyncPolicy;
 pub use record::{Record, record_bytes};
 pub use replay::{ReplayInput, SegmentEnd, replay_segment};
-pub use segment::{PreviousSegment, SegmentHeader, SegmentSpec, record_bytes_max};
+pub use segment::{HeaderPage, PreviousSegment, SegmentHeader, SegmentSpec, record_bytes_max};
+pub use teeth::PlantedBug;
+#[cfg(all(tskv_teeth, not(test)))]
+pub use teeth::plant;
 pub use writer::{Admission, SegmentLife, StreamOptions, StreamWriter, WalIo, WalOutcome};
+
+#[cfg(test)]
+mod tests;
