@@ -188,6 +188,51 @@ impl Columns {
         let Self { times, seqnos, tags, bits, heap } = self;
         ColumnsMut { times, seqnos, tags, bits, heap }
     }
+    /// Moves entry `index` to another time; the caller keeps the order.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    pub fn set_time(&mut self, index: usize, time: i64) {
+        self.times[index] = time;
+    }
+    /// Appends entries of another set of columns, last one first: what a reverse scan visits.
+    ///
+    /// # Panics
+    /// When `range` exceeds `other`.
+    pub fn extend_reversed(&mut self, other: &Self, range: Range<usize>) {
+        self.times.extend(other.times[range.clone()].iter().rev());
+        self.seqnos.extend(other.seqnos[range.clone()].iter().rev());
+        let tags = &other.tags[range.clone()];
+        self.tags.extend(tags.iter().rev());
+        if tags.contains(&(ValueType::Bytes as u8)) {
+            for index in range.rev() {
+                let (_, bits) = self.store(other.op(index));
+                self.bits.push(bits);
+            }
+        } else {
+            self.bits.extend(other.bits[range].iter().rev());
+        }
+    }
+    /// Makes room for exactly `additional` more entries, alike in all columns.
+    pub fn reserve_exact(&mut self, additional: usize) {
+        self.times.reserve_exact(additional);
+        self.seqnos.reserve_exact(additional);
+        self.tags.reserve_exact(additional);
+        self.bits.reserve_exact(additional);
+    }
+    /// Entries that fit without growing.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.times.capacity()
+    }
+    /// Length of the byte value of entry `index`; 0 for anything else.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    #[must_use]
+    pub fn value_bytes(&self, index: usize) -> usize {
+        if self.tags[index] == ValueType::Bytes as u8 { unpack(self.bits[index]).1 } else { 0 }
+    }
     /// Removes all entries, keeping the memory.
     pub fn clear(&mut self) {
         self.times.clear();
