@@ -24,7 +24,11 @@ pub(super) fn choose(stored: &[Box<[u8]>], weights: &[Weight], shards: usize) ->
         return stored.to_vec();
     }
     let points = split(weights, shards);
-    if fits && smallest_share(stored, weights) >= smallest_share(&points, weights) { stored.to_vec() } else { points }
+    if fits && smallest_share(stored, weights) >= smallest_share(&points, weights) {
+        stored.to_vec()
+    } else {
+        points
+    }
 }
 
 /// Splits evenly by weight, between two keys; where there are too few keys, points of the empty store fill up.
@@ -35,7 +39,8 @@ fn split(weights: &[Weight], shards: usize) -> Vec<Box<[u8]>> {
     let mut wanted = 1;
     for ((key, weight), following) in weights.iter().zip(weights.iter().skip(1)) {
         before += weight;
-        let reached = |wanted: usize| before.saturating_mul(shards as u64) >= total.saturating_mul(wanted as u64);
+        let reached =
+            |wanted: usize| before.saturating_mul(shards as u64) >= total.saturating_mul(wanted as u64);
         if wanted < shards && reached(wanted) && following.0 > *key && following.0.len() <= SERIES_BYTES_MAX {
             points.insert(following.0.clone());
             while wanted < shards && reached(wanted) {

@@ -61,7 +61,11 @@ impl fmt::Display for Finding {
         match self {
             Self::Damage(error) => write!(f, "damage: {error}"),
             Self::TornTail { file, offset, bytes } => {
-                write!(f, "torn tail: {} ends at offset {offset}; {bytes} bytes behind it do not count", file.display())
+                write!(
+                    f,
+                    "torn tail: {} ends at offset {offset}; {bytes} bytes behind it do not count",
+                    file.display()
+                )
             }
             Self::Unnamed { file } => write!(f, "unnamed: {}; the next start removes it", file.display()),
             Self::Foreign { file } => write!(f, "foreign: {}; left alone", file.display()),
@@ -155,7 +159,8 @@ impl Check<'_> {
     }
 
     fn unnamed(&mut self, state: &State, inventory: &Inventory) {
-        let tables = inventory.tables.keys().filter(|id| !state.tables.contains_key(id)).map(|id| table_path(*id));
+        let tables =
+            inventory.tables.keys().filter(|id| !state.tables.contains_key(id)).map(|id| table_path(*id));
         let segments = inventory.segments.keys().filter(|seq| !state.segments.contains_key(seq));
         let unnamed: Vec<_> = tables.chain(segments.map(|seq| segment_path(*seq))).collect();
         unnamed.into_iter().for_each(|file| self.remark(Finding::Unnamed { file }));
@@ -212,7 +217,7 @@ impl Check<'_> {
                     let file = self.files.open(&input.file).map_err(OpenError::io("opening", &input.file))?;
                     let source = FileSource::new(self.files, file);
                     let mut source = source.map_err(OpenError::io("reading", &input.file))?;
-                    let mut visit = |_, _: crate::storage::wal::Record<'_>| ControlFlow::Continue(());
+                    let mut visit = |_, _: Record<'_>| ControlFlow::Continue(());
                     let end = replay_segment(state.store, &input, &mut source, &mut visit)?;
                     Ok((input, end))
                 });

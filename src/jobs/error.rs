@@ -79,8 +79,13 @@ impl OpenError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::CurrentMissing { .. } | Self::FileMissing { .. } | Self::WrongKind { .. } | Self::Damaged(_) => true,
-            Self::Manifest(error) => matches!(error, ManifestError::Damaged(_) | ManifestError::OtherStore { .. }),
+            Self::CurrentMissing { .. }
+            | Self::FileMissing { .. }
+            | Self::WrongKind { .. }
+            | Self::Damaged(_) => true,
+            Self::Manifest(error) => {
+                matches!(error, ManifestError::Damaged(_) | ManifestError::OtherStore { .. })
+            }
             Self::Table(error) => matches!(error, TableError::Corrupt(_)),
             Self::Wal(error) => matches!(error, WalError::Damaged(_)),
             _ => false,
@@ -128,14 +133,22 @@ impl fmt::Display for OpenError {
                 write!(f, "{} is missing; {} names it", file.display(), named_by.display())
             }
             Self::WrongKind { file, found } => {
-                write!(f, "{} is {}; tskv follows no links and opens only its own files", file.display(), kind_name(*found))
+                write!(
+                    f,
+                    "{} is {}; tskv follows no links and opens only its own files",
+                    file.display(),
+                    kind_name(*found)
+                )
             }
             Self::Damaged(corruption) => corruption.fmt(f),
             Self::Manifest(error) => error.fmt(f),
             Self::Table(error) => error.fmt(f),
             Self::Wal(error) => error.fmt(f),
             Self::TimeUnitMismatch { store, asked } => {
-                write!(f, "the store's time unit is {store}, fixed when it was created; {asked} was asked for")
+                write!(
+                    f,
+                    "the store's time unit is {store}, fixed when it was created; {asked} was asked for"
+                )
             }
             Self::OptionsInvalid { reason } => f.write_str(reason),
             Self::Io { doing, file, source } if file.as_os_str().is_empty() => {
@@ -238,9 +251,11 @@ impl From<JobError> for OpenError {
         match error {
             JobError::Io { doing, file, source } => Self::Io { doing, file, source },
             JobError::Table(error) => Self::Table(error),
-            JobError::OutOfSpace | JobError::Stopped => {
-                Self::Io { doing: "writing to", file: PathBuf::new(), source: io::ErrorKind::StorageFull.into() }
-            }
+            JobError::OutOfSpace | JobError::Stopped => Self::Io {
+                doing: "writing to",
+                file: PathBuf::new(),
+                source: io::ErrorKind::StorageFull.into(),
+            },
         }
     }
 }

@@ -130,7 +130,9 @@ pub(super) fn sync_directories(files: &dyn Files) -> Result<(), OpenError> {
 
 fn list(files: &dyn Files, directory: &Path) -> Result<Vec<DirEntry>, OpenError> {
     match files.list(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.as_os_str().is_empty() => Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.as_os_str().is_empty() => {
+            Ok(Vec::new())
+        }
         listed => listed.map_err(OpenError::io("listing", directory)),
     }
 }

@@ -40,7 +40,12 @@ impl ManifestLog {
     ///
     /// # Errors
     /// When the machine refuses; the store is then as before.
-    pub fn create(files: Arc<dyn Files>, number: u64, state: &State, stale: Vec<u64>) -> Result<Self, JobError> {
+    pub fn create(
+        files: Arc<dyn Files>,
+        number: u64,
+        state: &State,
+        stale: Vec<u64>,
+    ) -> Result<Self, JobError> {
         let (encoder, file) = write_manifest(&*files, number, state)?;
         make_current(&*files, Current { store: state.store, manifest: number })?;
         let snapshot_end = encoder.end();

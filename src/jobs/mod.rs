@@ -37,9 +37,7 @@ mod tests;
 pub use check::{CheckSummary, Finding, check_store};
 pub use coordinator::Coordinator;
 pub use error::{JobError, OpenError};
-pub use message::{
-    CoordinatorLink, Done, FlushRequest, JobReport, ShardLink, ToCoordinator, ToShard,
-};
+pub use message::{CoordinatorLink, Done, FlushRequest, JobReport, ShardLink, ToCoordinator, ToShard};
 pub use open::{CoordinatorSeed, OpenedStore, open_store};
 pub use options::{Progress, StoreOptions};
 pub use recover::RecoveryReport;

@@ -22,16 +22,14 @@ use crate::encoding::Corruption;
 use crate::io::{FileLock, Files};
 use crate::limits::{CORES_MAX, PAGE_BYTES, WAL_SEGMENT_BYTES_MAX, WAL_SEGMENT_BYTES_MIN};
 use crate::model::{SegmentSeq, Seqno, StoreId, StreamId, TableId, TimeUnit};
+use crate::storage::byte_source::ByteSource;
 use crate::storage::manifest::log::MANIFEST_BYTES_MAX;
-use crate::storage::manifest::names::{
-    BALLAST, CURRENT, LOCK, manifest_path, segment_path, table_path,
-};
+use crate::storage::manifest::names::{BALLAST, CURRENT, LOCK, manifest_path, segment_path, table_path};
 use crate::storage::manifest::state::check_boundaries;
 use crate::storage::manifest::{Current, Edit, Replayed, SegmentEntry, State, replay};
-use crate::storage::version::{Table, Version};
 use crate::storage::sstable::read_owner;
+use crate::storage::version::{Table, Version};
 use crate::storage::wal::{SegmentHeader, SegmentSpec};
-use crate::storage::byte_source::ByteSource;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -146,7 +144,9 @@ pub(super) fn take_lock(files: &dyn Files, process: u32) -> Result<Box<dyn FileL
     let path = Path::new(LOCK);
     // Before the lock, for the lock would follow nothing else than a regular file either, with a worse message.
     let root = files.list(Path::new("")).map_err(OpenError::io("listing", ""))?;
-    if let Some(entry) = root.iter().find(|entry| entry.name == LOCK && entry.kind != crate::io::EntryKind::File) {
+    if let Some(entry) =
+        root.iter().find(|entry| entry.name == LOCK && entry.kind != crate::io::EntryKind::File)
+    {
         return Err(OpenError::WrongKind { file: path.to_owned(), found: entry.kind });
     }
     match files.lock(path, &format!("{process}\n")) {
@@ -365,14 +365,25 @@ impl Opening<'_> {
     /// A stream writes to a segment only after the manifest names it. One that was written to and has a number that the
     /// manifest does not know yet means that the manifest was replaced by an older copy, or cut: opening it would lose
     /// what came after.
-    fn refuse_later_segments(&self, state: &State, inventory: &Inventory, number: u64) -> Result<(), OpenError> {
+    fn refuse_later_segments(
+        &self,
+        state: &State,
+        inventory: &Inventory,
+        number: u64,
+    ) -> Result<(), OpenError> {
         for &seq in inventory.segments.keys().filter(|seq| **seq >= state.next_segment) {
             let path = segment_path(seq);
             let file = self.files.open(&path).map_err(OpenError::io("opening", &path))?;
             let mut source = FileSource::new(&**self.files, file).map_err(OpenError::io("reading", &path))?;
-            if read_header(&mut source).is_some_and(|header| header.store == state.store && header.seq == seq) {
+            if read_header(&mut source).is_some_and(|header| header.store == state.store && header.seq == seq)
+            {
                 let expected = format!("a manifest that names {}", path.display());
-                return Err(OpenError::Damaged(Corruption::new(manifest_path(number), 0, expected, "an older one")));
+                return Err(OpenError::Damaged(Corruption::new(
+                    manifest_path(number),
+                    0,
+                    expected,
+                    "an older one",
+                )));
             }
         }
         Ok(())
@@ -382,7 +393,8 @@ impl Opening<'_> {
     /// another store are foreign, whatever their name.
     fn collect(&self, state: &State, inventory: &Inventory, recovery: &mut RecoveryReport) {
         let files = &**self.files;
-        let tables = inventory.tables.keys().filter(|id| !state.tables.contains_key(id)).map(|id| table_path(*id));
+        let tables =
+            inventory.tables.keys().filter(|id| !state.tables.contains_key(id)).map(|id| table_path(*id));
         let segments = inventory.segments.keys().filter(|seq| !state.segments.contains_key(seq));
         let unnamed: Vec<PathBuf> = tables.chain(segments.map(|seq| segment_path(*seq))).collect();
         for path in unnamed {

@@ -71,7 +71,8 @@ pub(super) fn recover(
     report: &mut RecoveryReport,
     progress: &dyn Fn(Progress),
 ) -> Result<Recovered, OpenError> {
-    let mut replay = Replay { job, memory_bytes, memtable: Memtable::new(0), tables: Vec::new(), failed: None };
+    let mut replay =
+        Replay { job, memory_bytes, memtable: Memtable::new(0), tables: Vec::new(), failed: None };
     let mut seqno_max = Seqno(0);
     for (stream, segments) in by_stream(state) {
         let keys = shard_keys(&state.boundaries, usize::from(stream.0));
@@ -141,7 +142,12 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn segment(&mut self, state: &State, input: &ReplayInput, keys: &KeyRange) -> Result<SegmentEnd, OpenError> {
+    fn segment(
+        &mut self,
+        state: &State,
+        input: &ReplayInput,
+        keys: &KeyRange,
+    ) -> Result<SegmentEnd, OpenError> {
         let files: &dyn Files = &*self.job.files;
         let file = files.open(&input.file).map_err(OpenError::io("opening", &input.file))?;
         // The pages may be in the kernel's memory only, left there by a process that was killed.

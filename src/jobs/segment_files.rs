@@ -15,7 +15,11 @@ const PIECE_BYTES: u64 = 1 << 20;
 const SYNC_BYTES: u64 = 8 << 20;
 
 /// Writes a new segment file of zeros and opens it for the stream; says whether O_DIRECT is in force.
-pub(super) fn make_segment(files: &dyn Files, seq: SegmentSeq, bytes: u64) -> Result<(FileRef, bool), JobError> {
+pub(super) fn make_segment(
+    files: &dyn Files,
+    seq: SegmentSeq,
+    bytes: u64,
+) -> Result<(FileRef, bool), JobError> {
     let path = segment_path(seq);
     let made = write_zeros(files, &path, bytes).and_then(|()| publish(files, &path));
     if made.is_err() {

@@ -56,7 +56,11 @@ impl ByteSource for FileSource<'_> {
 }
 
 /// Opens a table that the manifest names, after syncing what an earlier process may have left in memory.
-pub(super) fn open_table(files: &dyn Files, store: StoreId, meta: TableMeta) -> Result<Arc<Table>, OpenError> {
+pub(super) fn open_table(
+    files: &dyn Files,
+    store: StoreId,
+    meta: TableMeta,
+) -> Result<Arc<Table>, OpenError> {
     let path = table_path(meta.id);
     let file = files.open(&path).map_err(OpenError::io("opening", &path))?;
     files.sync(&file).map_err(OpenError::io("syncing", &path))?;

@@ -138,7 +138,12 @@ impl TestDisk {
     /// All files.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         let world = self.world();
-        world.names.iter().filter(|(_, node)| matches!(node, Node::File(_))).map(|(path, _)| path.clone()).collect()
+        world
+            .names
+            .iter()
+            .filter(|(_, node)| matches!(node, Node::File(_)))
+            .map(|(path, _)| path.clone())
+            .collect()
     }
 }
 
@@ -281,7 +286,8 @@ impl Files for TestDisk {
         let mut world = self.world();
         world.change()?;
         let here = |name: &PathBuf| name.parent() == Some(path);
-        let names: Vec<_> = world.names.iter().filter(|(name, _)| here(name)).map(|(a, b)| (a.clone(), *b)).collect();
+        let names: Vec<_> =
+            world.names.iter().filter(|(name, _)| here(name)).map(|(a, b)| (a.clone(), *b)).collect();
         world.durable_names.retain(|name, _| !here(name));
         world.durable_names.extend(names);
         Ok(())
@@ -292,15 +298,16 @@ impl Files for TestDisk {
         if !path.as_os_str().is_empty() && world.names.get(path) != Some(&Node::Directory) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let entries = world.names.iter().filter(|(name, _)| name.parent() == Some(path)).map(|(name, node)| {
-            let (kind, bytes) = match node {
-                Node::File(index) => (EntryKind::File, world.inodes[*index].data.len() as u64),
-                Node::Directory => (EntryKind::Directory, 0),
-                Node::Fifo => (EntryKind::Other, 0),
-            };
-            let name = name.file_name().expect("every name has one").to_string_lossy().into_owned();
-            DirEntry { name, kind, bytes }
-        });
+        let entries =
+            world.names.iter().filter(|(name, _)| name.parent() == Some(path)).map(|(name, node)| {
+                let (kind, bytes) = match node {
+                    Node::File(index) => (EntryKind::File, world.inodes[*index].data.len() as u64),
+                    Node::Directory => (EntryKind::Directory, 0),
+                    Node::Fifo => (EntryKind::Other, 0),
+                };
+                let name = name.file_name().expect("every name has one").to_string_lossy().into_owned();
+                DirEntry { name, kind, bytes }
+            });
         Ok(entries.collect())
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {

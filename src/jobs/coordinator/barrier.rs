@@ -115,7 +115,9 @@ impl Coordinator {
             Phase::Freeze { missing, .. } | Phase::Horizon { missing } => missing.is_empty(),
             Phase::Flush => {
                 let installing = |change: &Change| matches!(change, Change::Flushed { .. });
-                self.flush_queue.is_empty() && self.flushes_running == 0 && !self.changes.iter().any(installing)
+                self.flush_queue.is_empty()
+                    && self.flushes_running == 0
+                    && !self.changes.iter().any(installing)
             }
             Phase::Quiet | Phase::Merge => {
                 let installing = |change: &Change| matches!(change, Change::Merged { .. });
@@ -157,7 +159,10 @@ impl Coordinator {
         self.plans.clear();
         let active = self.barriers.active.take().map(|barrier| barrier.done);
         let waiting = std::mem::take(&mut self.barriers.waiting).into_iter().map(|(_, done)| done);
-        waiting.chain(active).chain(self.barriers.shutdown.take()).for_each(|done| done(Err(JobError::Stopped)));
+        waiting
+            .chain(active)
+            .chain(self.barriers.shutdown.take())
+            .for_each(|done| done(Err(JobError::Stopped)));
         self.barriers.shutdown = Some(done);
     }
 
@@ -197,10 +202,14 @@ fn copy(error: &JobError) -> JobError {
         JobError::Io { doing, file, source } => JobError::Io {
             doing,
             file: file.clone(),
-            source: source.raw_os_error().map_or_else(|| source.kind().into(), std::io::Error::from_raw_os_error),
+            source: source
+                .raw_os_error()
+                .map_or_else(|| source.kind().into(), std::io::Error::from_raw_os_error),
         },
-        JobError::Table(error) => {
-            JobError::Io { doing: "reading", file: std::path::PathBuf::new(), source: std::io::Error::other(error.to_string()) }
-        }
+        JobError::Table(error) => JobError::Io {
+            doing: "reading",
+            file: std::path::PathBuf::new(),
+            source: std::io::Error::other(error.to_string()),
+        },
     }
 }

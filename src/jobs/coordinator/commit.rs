@@ -106,7 +106,7 @@ impl Coordinator {
                     tables.extend(added);
                     tables_changed = true;
                     self.trash.extend(inputs.iter().map(|id| table_path(*id)));
-                    inputs.iter().for_each(|id| drop(self.busy.remove(id)));
+                    self.busy.retain(|id| !inputs.contains(id));
                 }
                 Change::Segment { shard, spec } => segments.push((shard, spec)),
             }
@@ -166,5 +166,9 @@ fn commit(
 ) -> (Result<(), JobError>, bool) {
     let first = log.commit(edits, next);
     let full = matches!(first, Err(JobError::OutOfSpace));
-    if full && files.remove(Path::new(BALLAST)).is_ok() { (log.commit(edits, next), true) } else { (first, false) }
+    if full && files.remove(Path::new(BALLAST)).is_ok() {
+        (log.commit(edits, next), true)
+    } else {
+        (first, false)
+    }
 }

@@ -306,9 +306,18 @@ impl Coordinator {
         status.segment_bytes = self.state.segments.values().map(|entry| entry.bytes).sum();
         status.flushes_running = self.flushes_running;
         status.flushes_waiting = self.flush_queue.len();
-        status.flush_backlog_bytes = self.flush_queue.iter().map(|request| request.memtable.bytes() as u64).sum();
+        status.flush_backlog_bytes =
+            self.flush_queue.iter().map(|request| request.memtable.bytes() as u64).sum();
         status.merges_running = self.merges_running;
         status.merge_backlog_bytes = self.plans.iter().map(|plan| plan.bytes).sum();
         self.board.write(status.clone());
+    }
+}
+
+#[cfg(test)]
+impl Coordinator {
+    /// Lets the manifest be rewritten after fewer bytes of edits.
+    pub(super) fn shrink_manifest_limit(&mut self, bytes: u64) {
+        self.log.as_mut().expect("no commit is under way").set_growth_bytes_min(bytes);
     }
 }

@@ -31,7 +31,11 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn flush_ended(&mut self, request: FlushRequest, result: Result<(Vec<Arc<Table>>, u64), JobError>) {
+    pub(super) fn flush_ended(
+        &mut self,
+        request: FlushRequest,
+        result: Result<(Vec<Arc<Table>>, u64), JobError>,
+    ) {
         self.flushes_running -= 1;
         let FlushRequest { shard, ref memtable, .. } = request;
         match result {
@@ -92,7 +96,8 @@ impl Coordinator {
         let (job, version, horizon) = (self.table_job.clone(), Arc::clone(&self.version), self.horizon());
         let room = self.bytes_of_log() + plan.bytes;
         self.spawn("tskv-merge", move || {
-            let result = require_room(&*job.files, room).and_then(|()| merge_tables(&job, &version, &plan, horizon));
+            let result =
+                require_room(&*job.files, room).and_then(|()| merge_tables(&job, &version, &plan, horizon));
             Report::Merged { inputs: plan.inputs, bytes_read: plan.bytes, result }
         });
     }
@@ -113,7 +118,7 @@ impl Coordinator {
                 self.changes.push_back(Change::Merged { inputs, tables });
             }
             Err(error) => {
-                inputs.iter().for_each(|id| drop(self.busy.remove(id)));
+                self.busy.retain(|id| !inputs.contains(id));
                 match &error {
                     // Trying again would read the same bytes; reads of other blocks go on.
                     JobError::Table(TableError::Corrupt(_)) => self.damaged.extend(inputs),
@@ -244,7 +249,9 @@ fn write_ballast(files: &dyn Files, bytes: u64) -> Result<(), JobError> {
     let path = Path::new(BALLAST);
     let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
     match files.remove(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(JobError::io("removing", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(JobError::io("removing", path)(error));
+        }
         _ => {}
     }
     let written = files.create(path).and_then(|file| {

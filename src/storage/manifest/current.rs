@@ -58,7 +58,8 @@ impl Current {
     /// # Errors
     /// When they are not what [`Current::encode`] writes, or of a newer format.
     pub fn decode(file: &Path, bytes: &[u8]) -> Result<Self, ManifestError> {
-        let truncated = |_| Corruption::new(file, 0, format!("{CURRENT_BYTES} bytes"), bytes.len().to_string());
+        let truncated =
+            |_| Corruption::new(file, 0, format!("{CURRENT_BYTES} bytes"), bytes.len().to_string());
         let mut reader = Reader::new(bytes);
         let magic = reader.take(MAGIC.len()).map_err(truncated)?;
         if magic != MAGIC {
@@ -67,7 +68,11 @@ impl Current {
         let version = reader.u16().map_err(truncated)?;
         if version != CURRENT_VERSION {
             let file = file.to_owned();
-            return Err(ManifestError::VersionUnsupported { file, found: version, supported_max: CURRENT_VERSION });
+            return Err(ManifestError::VersionUnsupported {
+                file,
+                found: version,
+                supported_max: CURRENT_VERSION,
+            });
         }
         let zero = reader.u16().map_err(truncated)?;
         let flags = reader.u32().map_err(truncated)?;
@@ -75,7 +80,7 @@ impl Current {
             return Err(ManifestError::FeaturesUnsupported { file: file.to_owned(), unknown: flags });
         }
         let mut store = StoreId::default();
-        store.0.copy_from_slice(reader.take(store.0.len()).map_err(truncated)?);
+        store.0.copy_from_slice(reader.take(size_of::<StoreId>()).map_err(truncated)?);
         let manifest = reader.u64().map_err(truncated)?;
         let computed = checksum(bytes.get(..CRC_OFFSET).unwrap_or_default());
         let stored = reader.u32().map_err(truncated)?;
@@ -84,7 +89,13 @@ impl Current {
         }
         if zero != 0 || reader.left() > 0 {
             let found = format!("{} bytes", bytes.len());
-            return Err(Corruption::new(file, 0, format!("{CURRENT_BYTES} bytes, reserved ones zero"), found).into());
+            return Err(Corruption::new(
+                file,
+                0,
+                format!("{CURRENT_BYTES} bytes, reserved ones zero"),
+                found,
+            )
+            .into());
         }
         Ok(Self { store, manifest })
     }

@@ -138,7 +138,6 @@ pub fn replay(file: &Path, number: u64, store: StoreId, bytes: &[u8]) -> Result<
 
 struct Frame<'a> {
     index: u64,
-    durable_end: u64,
     payload: &'a [u8],
     end: usize,
 }
@@ -177,7 +176,11 @@ fn decode_header(file: &Path, number: u64, store: StoreId, bytes: &[u8]) -> Resu
     let version = reader.u16().map_err(truncated)?;
     if version != MANIFEST_VERSION {
         let file = file.to_owned();
-        return Err(ManifestError::VersionUnsupported { file, found: version, supported_max: MANIFEST_VERSION });
+        return Err(ManifestError::VersionUnsupported {
+            file,
+            found: version,
+            supported_max: MANIFEST_VERSION,
+        });
     }
     let unit_byte = reader.u8().map_err(truncated)?;
     reader.u8().map_err(truncated)?;
@@ -186,7 +189,7 @@ fn decode_header(file: &Path, number: u64, store: StoreId, bytes: &[u8]) -> Resu
         return Err(ManifestError::FeaturesUnsupported { file: file.to_owned(), unknown: flags });
     }
     let mut found_store = StoreId::default();
-    found_store.0.copy_from_slice(reader.take(found_store.0.len()).map_err(truncated)?);
+    found_store.0.copy_from_slice(reader.take(size_of::<StoreId>()).map_err(truncated)?);
     let found_number = reader.u64().map_err(truncated)?;
     reader.u32().map_err(truncated)?;
     let stored = reader.u32().map_err(truncated)?;
@@ -226,7 +229,7 @@ fn read_frame(number: u64, offset: usize, bytes: &[u8]) -> Result<Frame<'_>, Str
         return Err(format!("crc {:#010x} where the bytes give {computed:#010x}", fields.crc));
     }
     let payload = bytes.get(offset + FRAME_HEADER_BYTES..end).unwrap_or_default();
-    Ok(Frame { index: fields.index, durable_end: fields.durable_end, payload, end })
+    Ok(Frame { index: fields.index, payload, end })
 }
 
 /// Decides whether the bytes after the last whole frame are a torn end or damage.
@@ -234,7 +237,8 @@ fn check_end(file: &Path, number: u64, end: usize, index: u64, bytes: &[u8]) -> 
     if end == bytes.len() && index > 0 {
         return Ok(());
     }
-    let found = read_frame(number, end, bytes).map_or_else(|found| found, |frame| format!("frame {}", frame.index));
+    let found =
+        read_frame(number, end, bytes).map_or_else(|found| found, |frame| format!("frame {}", frame.index));
     let damage = || Corruption::new(file, end as u64, format!("frame {index}"), found.clone());
     // CURRENT names a manifest only after its snapshot is durable.
     if index == 0 || called_durable_later(number, end, index, bytes) {

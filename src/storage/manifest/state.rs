@@ -106,9 +106,7 @@ impl State {
     pub fn apply(&mut self, edit: Edit) -> Result<(), StateError> {
         match edit {
             Edit::AddTable(meta) => self.add_table(meta),
-            Edit::RemoveTable(id) => {
-                self.tables.remove(&id).map(drop).ok_or(StateError::TableUnknown(id))
-            }
+            Edit::RemoveTable(id) => self.tables.remove(&id).map(drop).ok_or(StateError::TableUnknown(id)),
             Edit::AddSegment { seq, entry } => self.add_segment(seq, entry),
             Edit::RetireSegment(seq) => {
                 self.segments.remove(&seq).map(drop).ok_or(StateError::SegmentUnknown(seq))
@@ -193,5 +191,9 @@ fn raise(what: &'static str, value: &mut u64, to: u64) -> Result<(), StateError>
 pub fn check_boundaries(boundaries: &[Box<[u8]>]) -> Result<(), StateError> {
     let lengths = boundaries.iter().all(|key| (1..=SERIES_BYTES_MAX).contains(&key.len()));
     let ascending = boundaries.is_sorted_by(|a, b| a < b);
-    if boundaries.len() < CORES_MAX && lengths && ascending { Ok(()) } else { Err(StateError::BoundariesInvalid) }
+    if boundaries.len() < CORES_MAX && lengths && ascending {
+        Ok(())
+    } else {
+        Err(StateError::BoundariesInvalid)
+    }
 }
