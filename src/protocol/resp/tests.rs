@@ -388,6 +388,7 @@ fn session_commands_parse() {
         ("HELLO 3 AUTH x", "ERR Syntax error in HELLO option 'AUTH'"),
         ("HELLO 3 what", "ERR Syntax error in HELLO option 'what'"),
         ("SELECT 1", "ERR DB index is out of range"),
+        ("SELECT 99999999999", "ERR value is out of range, value must between -2147483648 and 2147483647"),
         ("SELECT x", "ERR value is not an integer or out of range"),
         ("CLIENT SETNAME a\nb", "ERR Client names cannot contain spaces, newlines or special characters."),
         ("CLIENT SETINFO what x", "ERR Unrecognized option 'what'"),
