@@ -7,8 +7,10 @@ mod backend;
 pub mod epoll;
 mod errno;
 mod files;
+mod os_files;
 pub mod sim;
 mod spawn;
+pub mod sys;
 pub mod uring;
 
 pub use backend::{
@@ -16,4 +18,5 @@ pub use backend::{
 };
 pub use errno::Errno;
 pub use files::{DirEntry, EntryKind, FileLock, Files};
+pub use os_files::OsFiles;
 pub use spawn::Spawner;

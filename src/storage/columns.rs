@@ -4,6 +4,7 @@
 //! metadata and timeless classes every time is 0.
 
 use crate::model::{EntryOp, Seqno, Value, ValueType};
+use std::ops::Range;
 
 /// Tag of a point delete in [`Columns::tags`]; other tags are [`ValueType`] discriminants.
 pub const TAG_DELETE: u8 = 0;
@@ -122,6 +123,71 @@ impl Columns {
         self.tags[index] = tag;
         self.bits[index] = bits;
     }
+    /// Moves entry `index` to another time; the caller keeps the order.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    pub fn set_time(&mut self, index: usize, time: i64) {
+        self.times[index] = time;
+    }
+    /// Appends entries of another set of columns; the caller keeps the order.
+    ///
+    /// # Panics
+    /// When `range` exceeds `other`.
+    pub fn extend_from(&mut self, other: &Self, range: Range<usize>) {
+        self.times.extend_from_slice(&other.times[range.clone()]);
+        self.seqnos.extend_from_slice(&other.seqnos[range.clone()]);
+        self.tags.extend_from_slice(&other.tags[range.clone()]);
+        if other.heap.is_empty() {
+            self.bits.extend_from_slice(&other.bits[range]);
+        } else {
+            self.bits.reserve(range.len());
+            range.for_each(|index| self.push_bits_of(other, index));
+        }
+    }
+    /// Appends entries of another set of columns, last one first: what a reverse scan visits.
+    ///
+    /// # Panics
+    /// When `range` exceeds `other`.
+    pub fn extend_reversed(&mut self, other: &Self, range: Range<usize>) {
+        self.times.extend(other.times[range.clone()].iter().rev());
+        self.seqnos.extend(other.seqnos[range.clone()].iter().rev());
+        self.tags.extend(other.tags[range.clone()].iter().rev());
+        self.bits.reserve(range.len());
+        range.rev().for_each(|index| self.push_bits_of(other, index));
+    }
+    /// Makes room for exactly `additional` more entries, alike in all columns.
+    pub fn reserve_exact(&mut self, additional: usize) {
+        self.times.reserve_exact(additional);
+        self.seqnos.reserve_exact(additional);
+        self.tags.reserve_exact(additional);
+        self.bits.reserve_exact(additional);
+    }
+    /// Entries that fit without growing.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.times.capacity()
+    }
+    /// Length of the byte value of entry `index`; 0 for anything else.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    #[must_use]
+    pub fn value_bytes(&self, index: usize) -> usize {
+        if self.tags[index] == ValueType::Bytes as u8 { unpack(self.bits[index]).1 } else { 0 }
+    }
+    /// Keeps the first `count` entries. Bytes of what goes stay in the heap until the columns are cleared.
+    pub fn truncate(&mut self, count: usize) {
+        self.times.truncate(count);
+        self.seqnos.truncate(count);
+        self.tags.truncate(count);
+        self.bits.truncate(count);
+    }
+    /// The columns themselves, for decoders that fill them in bulk and keep them parallel.
+    pub(in crate::storage) fn parts_mut(&mut self) -> ColumnsMut<'_> {
+        let Self { times, seqnos, tags, bits, heap } = self;
+        ColumnsMut { times, seqnos, tags, bits, heap }
+    }
     /// Removes all entries, keeping the memory.
     pub fn clear(&mut self) {
         self.times.clear();
@@ -129,6 +195,17 @@ impl Columns {
         self.tags.clear();
         self.bits.clear();
         self.heap.clear();
+    }
+    /// Appends the bits of one entry of `other`, with its bytes when it has some.
+    fn push_bits_of(&mut self, other: &Self, index: usize) {
+        let mut bits = other.bits[index];
+        if other.tags[index] == ValueType::Bytes as u8 {
+            let (from, length) = unpack(bits);
+            let start = self.heap.len();
+            self.heap.extend_from_slice(&other.heap[from..from + length]);
+            bits = pack(start, length);
+        }
+        self.bits.push(bits);
     }
     fn fits_in_place(&self, index: usize, bytes: usize) -> bool {
         self.tags[index] == ValueType::Bytes as u8 && unpack(self.bits[index]).1 >= bytes
@@ -152,7 +229,18 @@ impl Columns {
     }
 }
 
-fn pack(start: usize, length: usize) -> u64 {
+/// The columns of a [`Columns`]: whoever holds this leaves all but the heap equally long.
+pub(in crate::storage) struct ColumnsMut<'a> {
+    pub(in crate::storage) times: &'a mut Vec<i64>,
+    pub(in crate::storage) seqnos: &'a mut Vec<u64>,
+    pub(in crate::storage) tags: &'a mut Vec<u8>,
+    /// For bytes: made by [`pack`].
+    pub(in crate::storage) bits: &'a mut Vec<u64>,
+    pub(in crate::storage) heap: &'a mut Vec<u8>,
+}
+
+/// Where a byte value lies in the heap, as the bits column holds it.
+pub(in crate::storage) fn pack(start: usize, length: usize) -> u64 {
     let start = u32::try_from(start).expect("a heap is bounded by the memtable's size, below 4 GiB");
     let length = u32::try_from(length).expect("values are bounded by VALUE_BYTES_CEILING");
     u64::from(start) << 32 | u64::from(length)
@@ -188,5 +276,24 @@ mod tests {
         assert_eq!((columns.op(3), columns.seqno(3)), (EntryOp::Put(Value::Bytes(b"xy")), Seqno(9)));
         assert_eq!(columns.op(5), ops[4]);
         assert_eq!(columns.times(), [-1, 0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn copies_keep_bytes_with_their_entries() {
+        // Scans copy ranges out of chunks, forwards and backwards: a heap place that is not moved along shows
+        // another entry's bytes.
+        let mut columns = Columns::default();
+        for (time, text) in ["zero", "one", "", "three"].iter().enumerate() {
+            columns.push(time as i64, Seqno(9), EntryOp::Put(Value::Bytes(text.as_bytes())));
+        }
+        let mut copy = Columns::default();
+        copy.push(-1, Seqno(1), EntryOp::Put(Value::Bytes(b"before")));
+        copy.extend_from(&columns, 1..4);
+        copy.extend_reversed(&columns, 0..2);
+        let texts: Vec<_> = (0..copy.len()).map(|index| copy.op(index)).collect();
+        let expected = ["before", "one", "", "three", "one", "zero"];
+        assert_eq!(texts, expected.map(|text| EntryOp::Put(Value::Bytes(text.as_bytes()))));
+        assert_eq!(copy.times(), [-1, 1, 2, 3, 1, 0]);
+        assert_eq!((copy.value_bytes(1), copy.value_bytes(2)), (3, 0));
     }
 }

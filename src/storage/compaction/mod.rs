@@ -1,1 +1,15 @@
-//! Which tables to merge (picker), and how (merge): pure functions over tables.
+//! Compaction: which tables to merge (picker), how (merge), and how a memtable becomes tables (flush). Pure: jobs read
+//! the blocks and write the bytes.
+#![deny(clippy::indexing_slicing)]
+
+mod flush;
+mod merge;
+mod output;
+mod picker;
+mod span;
+
+pub use flush::{Flush, FlushOptions};
+pub use merge::{Merge, MergeOptions, OutsideTable, TableInput};
+pub use output::{OutputEvent, OutputOptions};
+pub use picker::{PickInput, PickTable, Plan, PlanReason, pick, pick_all};
+pub use span::{LEVEL_EVERYTHING, Span, choose_spans, span_of};
