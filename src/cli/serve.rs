@@ -52,11 +52,19 @@ impl ServeHooks {
     }
 }
 
-/// Reads the configuration, opens log and admin port, and calls `run`, which serves until it is told to stop.
-pub(super) fn serve<E: fmt::Display>(
+/// Reads the configuration, opens log and admin port, and calls `run`, which serves until it is told to stop. Gives
+/// the exit status, after saying on stderr what went wrong.
+pub fn serve<E: fmt::Display>(
     args: ServeArgs,
     run: impl FnOnce(Config, ServeHooks) -> Result<(), E>,
-) -> Result<ExitCode, CliError> {
+) -> ExitCode {
+    try_serve(args, run).map_or_else(|error| error.report(), |()| ExitCode::SUCCESS)
+}
+
+fn try_serve<E: fmt::Display>(
+    args: ServeArgs,
+    run: impl FnOnce(Config, ServeHooks) -> Result<(), E>,
+) -> Result<(), CliError> {
     let sources =
         Sources { flags: args.flags, environment: std::env::vars_os().collect(), file: args.config };
     let Loaded { config, warnings } = sources.load().map_err(|error| CliError::Usage(error.to_string()))?;
@@ -72,7 +80,7 @@ pub(super) fn serve<E: fmt::Display>(
     let admin_address = endpoint.as_ref().map(Endpoint::address);
     let outcome = run(config, ServeHooks { admin, admin_address });
     drop(endpoint);
-    outcome.map(|()| ExitCode::SUCCESS).map_err(CliError::failed)
+    outcome.map_err(CliError::failed)
 }
 
 /// Log lines go to stderr, with UTC time to the millisecond.

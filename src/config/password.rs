@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use subtle::ConstantTimeEq;
 
-/// Longest password that is read.
-const PASSWORD_BYTES_MAX: usize = 4096;
+/// Longest password that is read; the protocols carry no longer one.
+const PASSWORD_BYTES_MAX: usize = 1024;
 
 /// A password. Its `Debug` form hides it, so that no log line or panic message can hold it.
 #[derive(Clone)]
