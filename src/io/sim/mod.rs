@@ -25,6 +25,8 @@ mod jobs;
 mod net;
 mod rng;
 mod state;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod world;
 

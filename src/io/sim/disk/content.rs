@@ -60,6 +60,20 @@ enum Fate {
     Torn,
     /// Writes up to this sequence number.
     Prefix(u64),
+    /// Each write for itself, as this salt decides.
+    Subset(u64),
+}
+
+impl Fate {
+    /// Whether a write survives as a whole.
+    fn keeps(self, seq: u64) -> bool {
+        match self {
+            Self::AllLost => false,
+            Self::AllKept | Self::Torn => true,
+            Self::Prefix(upto) => seq <= upto,
+            Self::Subset(salt) => Rng::new(salt ^ seq).chance(1, 2),
+        }
+    }
 }
 
 /// A file's bytes in all their possible states.
@@ -238,11 +252,11 @@ impl FileContent {
         self.pages.contains_key(&piece.page) || piece.data != &ZEROS[..piece.data.len()]
     }
     fn draw_fate(&self, rng: &mut Rng) -> Fate {
-        match rng.below(4) {
+        match rng.below(6) {
             0 => Fate::AllLost,
             1 => Fate::AllKept,
-            2 => Fate::Torn,
-            _ => {
+            2 => Fate::Subset(rng.next_u64()),
+            3 => {
                 let versions = self
                     .dirty
                     .iter()
@@ -253,26 +267,16 @@ impl FileContent {
                 let (low, high) = seqs.fold((u64::MAX, 0), |(low, high), seq| (low.min(seq), high.max(seq)));
                 Fate::Prefix(low + rng.below(high.saturating_sub(low) + 1))
             }
+            _ => Fate::Torn,
         }
     }
     fn length_after_crash(&self, fate: Fate, rng: &mut Rng) -> u64 {
-        let durable = self.bytes_durable;
-        match fate {
-            Fate::AllLost => durable,
-            Fate::AllKept => self.bytes,
-            Fate::Prefix(upto) => self
-                .lengths
-                .iter()
-                .filter(|(seq, _)| *seq <= upto)
-                .map(|(_, bytes)| *bytes)
-                .max()
-                .unwrap_or(0)
-                .max(durable),
-            Fate::Torn => match rng.index(self.lengths.len() + 1) {
-                0 => durable,
-                nth => self.lengths[nth - 1].1.max(durable),
-            },
-        }
+        let mut candidates = self.lengths.iter().filter(|(seq, _)| fate.keeps(*seq)).map(|(_, bytes)| *bytes);
+        let kept = match fate {
+            Fate::Torn => self.lengths.get(rng.index(self.lengths.len() + 1)).map(|(_, bytes)| *bytes),
+            _ => candidates.next_back(),
+        };
+        kept.unwrap_or(0).max(self.bytes_durable)
     }
     fn cut_to(&mut self, bytes: u64) {
         self.bytes = bytes;
@@ -308,23 +312,17 @@ impl Page {
     }
     fn crash(&mut self, fate: Fate, rng: &mut Rng) {
         let mut after = self.durable.clone();
-        match fate {
-            Fate::AllLost => {}
-            Fate::AllKept | Fate::Prefix(_) => {
-                let upto = if let Fate::Prefix(upto) = fate { upto } else { u64::MAX };
-                for version in self.versions.iter().filter(|version| version.seq <= upto) {
-                    after = with_sectors(&after, &version.bytes, version.sectors);
+        if fate == Fate::Torn {
+            for sector in 0..SECTORS_PER_PAGE {
+                let touching = self.versions.iter().filter(|version| version.sectors & (1 << sector) != 0);
+                let nth = rng.index(touching.clone().count() + 1);
+                if let Some(version) = nth.checked_sub(1).and_then(|nth| touching.clone().nth(nth)) {
+                    after = with_sectors(&after, &version.bytes, 1 << sector);
                 }
             }
-            Fate::Torn => {
-                for sector in 0..SECTORS_PER_PAGE {
-                    let touching =
-                        self.versions.iter().filter(|version| version.sectors & (1 << sector) != 0);
-                    let nth = rng.index(touching.clone().count() + 1);
-                    if let Some(version) = nth.checked_sub(1).and_then(|nth| touching.clone().nth(nth)) {
-                        after = with_sectors(&after, &version.bytes, 1 << sector);
-                    }
-                }
+        } else {
+            for version in self.versions.iter().filter(|version| fate.keeps(version.seq)) {
+                after = with_sectors(&after, &version.bytes, version.sectors);
             }
         }
         self.versions.clear();

@@ -14,6 +14,8 @@
 
 mod content;
 mod names;
+#[cfg(test)]
+mod tests;
 
 pub use content::SECTOR_BYTES;
 
