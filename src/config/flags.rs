@@ -8,6 +8,7 @@ use super::{BackendKind, Config, Cores, OnIoError, SyncPolicy};
 use crate::limits;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -325,7 +326,8 @@ fn parse_sync(text: &str) -> Result<SyncPolicy, String> {
             let millis = parse_duration(interval)?.as_millis();
             u32::try_from(millis)
                 .ok()
-                .filter(|millis| (1..=60_000).contains(millis))
+                .filter(|millis| *millis <= 60_000)
+                .and_then(NonZeroU32::new)
                 .map(SyncPolicy::IntervalMs)
                 .ok_or_else(|| format!("the interval {interval} is not between 1ms and 60s"))
         }

@@ -10,9 +10,9 @@ use crate::io::Now;
 use crate::limits::{BATCH_ENTRIES_MAX, QUERY_BYTES_MAX, TRANSACTION_COMMANDS_MAX};
 use crate::metrics::RequestKind;
 use crate::model::{Command, ConnectionId, DeleteScope, Dialect, OperationId, StoredCommand};
-use crate::protocol::detect::{Detected, HTTP_HINT, detect};
+use crate::protocol::{Detected, HTTP_HINT, detect};
 use crate::protocol::resp::{
-    Args, CommandContext, Gather, Parsed, Request, RespLimits, ScanPage, encode, is_allowed_before_auth, parse,
+    Args, CommandContext, CommandError, Gather, Parsed, Request, RespLimits, ScanPage, encode, is_allowed_before_auth, parse,
     parse_command,
 };
 use crate::shard::{Event, Shard};
@@ -252,13 +252,19 @@ impl Desk<'_> {
         Look::Consumed(0)
     }
 
-    fn gather(&mut self, id: ConnectionId, gather: Gather, commands: &[Command<'_>]) {
-        let entries = commands.iter().map(entries_of).sum();
-        self.count(commands.first().map_or(RequestKind::Other, kind_of), entries);
+    fn gather(&mut self, id: ConnectionId, gather: Gather, commands: &[Result<Command<'_>, CommandError<'_>>]) {
+        let sound = || commands.iter().filter_map(|command| command.as_ref().ok());
+        self.count(sound().next().map_or(RequestKind::Other, kind_of), sound().map(entries_of).sum());
         let fold = match gather {
             Gather::Array => {
                 self.put(id, |out| encode::array_header(out, commands.len()));
-                return commands.iter().for_each(|command| self.execute_next(id, command));
+                for command in commands {
+                    match command {
+                        Ok(command) => self.execute_next(id, command),
+                        Err(error) => self.put(id, |out| encode::error(out, &error.text())),
+                    }
+                }
+                return;
             }
             Gather::Sum => Fold::Sum,
             Gather::AllOk => Fold::AllOk,
@@ -267,7 +273,11 @@ impl Desk<'_> {
         let sequence = connection.slots.open_fold(fold, commands.len());
         let dialect = connection.dialect;
         for (part, command) in (0u32..).zip(commands) {
-            self.execute(OperationId { connection: id, sequence, part }, dialect, command);
+            let operation = OperationId { connection: id, sequence, part };
+            match command {
+                Ok(command) => self.execute(operation, dialect, command),
+                Err(error) => self.net.refuse_part(operation, &error.text()),
+            }
         }
     }
 

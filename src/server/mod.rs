@@ -18,3 +18,5 @@ mod shared;
 mod slots;
 mod status;
 mod tokens;
+
+pub use node::{Running, ServeError, run};

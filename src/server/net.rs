@@ -137,6 +137,14 @@ impl Net {
         }
     }
 
+    /// One part of a request failed before it reached a shard.
+    pub(crate) fn refuse_part(&mut self, operation: OperationId, text: &[u8]) {
+        let mut bytes = Vec::new();
+        resp::encode::error(&mut bytes, text);
+        let summary = ReplySummary { failed: true, ..ReplySummary::default() };
+        self.arrive(operation, &bytes, summary, Lsn(0));
+    }
+
     /// A reply from another core's shard.
     pub(crate) fn forwarded_reply(&mut self, reply: ForwardedReply) {
         let ForwardedReply { operation, bytes, summary } = reply;

@@ -81,10 +81,6 @@ impl Desk<'_> {
                     encode::bulk(out, micros.rem_euclid(1_000_000).to_string().as_bytes());
                 });
             }
-            SessionRequest::LastSave => {
-                let seconds = self.now.unix_ns.div_euclid(1_000_000_000);
-                self.put(id, |out| encode::integer(out, seconds));
-            }
             SessionRequest::Quit => {
                 self.put(id, encode::ok);
                 return Look::End;

@@ -4,7 +4,8 @@
 use super::mailbox::Bell;
 use super::pages::Cursors;
 use crate::config::{Config, Password};
-use crate::jobs::ToCoordinator;
+use crate::io::{BackendChoice, Files};
+use crate::jobs::{StatusBoard, ToCoordinator};
 use crate::metrics::{CoreSnapshot, StoreSnapshot};
 use crate::model::{StoreId, TimeUnit};
 use sha2::{Digest, Sha256};
@@ -22,7 +23,9 @@ pub(crate) struct Shared {
     /// Addresses that clients connect to.
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) cursors: Cursors,
-    pub(crate) coordinator: Mutex<Sender<ToCoordinator>>,
+    coordinator: Sender<ToCoordinator>,
+    board: StatusBoard,
+    files: Arc<dyn Files>,
     pub(crate) bells: Arc<[Bell]>,
     /// Connections open on all cores.
     clients: AtomicUsize,
@@ -31,7 +34,7 @@ pub(crate) struct Shared {
     /// Each core's latest counters.
     snapshots: Box<[Mutex<Option<CoreSnapshot>>]>,
     /// What the coordinator and the start know.
-    pub(crate) facts: Mutex<StoreSnapshot>,
+    facts: Mutex<StoreSnapshot>,
     password_digest: Option<[u8; 32]>,
     closing: AtomicBool,
     /// Monotonic time of the start.
@@ -47,16 +50,20 @@ pub(crate) struct SharedParts {
     pub(crate) coordinator: Sender<ToCoordinator>,
     pub(crate) bells: Arc<[Bell]>,
     pub(crate) facts: StoreSnapshot,
+    pub(crate) board: StatusBoard,
+    pub(crate) files: Arc<dyn Files>,
     pub(crate) started_ns: u64,
 }
 
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
-        let SharedParts { config, store, unit, listen, coordinator, bells, facts, started_ns } = parts;
+        let SharedParts { config, store, unit, listen, coordinator, bells, facts, board, files, started_ns } = parts;
         let password_digest = config.password.as_ref().map(digest_of);
         Self {
             snapshots: bells.iter().map(|_| Mutex::new(None)).collect(),
-            coordinator: Mutex::new(coordinator),
+            coordinator,
+            board,
+            files,
             cursors: Cursors::default(),
             clients: AtomicUsize::new(0),
             query_memory: AtomicUsize::new(0),
@@ -123,14 +130,33 @@ impl Shared {
     pub(crate) fn facts(&self, now_ns: u64) -> StoreSnapshot {
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         facts.uptime_seconds = now_ns.saturating_sub(self.started_ns) / 1_000_000_000;
+        let jobs = self.board.read();
+        facts.sstable_files = jobs.tables as u64;
+        facts.sstable_bytes = jobs.table_bytes;
+        facts.wal_segments = jobs.segments as u64;
+        facts.wal_bytes = jobs.segment_bytes;
+        facts.flushes = jobs.flushes_total;
+        facts.flush_bytes = jobs.flush_bytes_total;
+        facts.compactions = jobs.merges_total;
+        facts.compaction_read_bytes = jobs.merge_bytes_read_total;
+        facts.compaction_written_bytes = jobs.merge_bytes_written_total;
+        facts.compaction_debt_bytes = jobs.merge_backlog_bytes;
+        facts.job_failures = jobs.failures_total;
+        facts.disk_full = jobs.out_of_space;
+        facts.disk_free_bytes = self.files.bytes_free().unwrap_or_default();
         facts
     }
     /// Sends a message to the coordinator. It may be gone at the end of the daemon's life; nothing is lost then.
     pub(crate) fn tell_coordinator(&self, message: ToCoordinator) {
-        let sender = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
-        if sender.send(message).is_err() {
+        if self.coordinator.send(message).is_err() {
             log::debug!("the coordinator has stopped");
         }
+    }
+    /// Notes which backend the cores use.
+    pub(crate) fn set_backend(&self, choice: &BackendChoice) {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.backend = choice.name.to_owned();
+        facts.backend_reason.clone_from(&choice.reason);
     }
     /// Tells all cores to stop.
     pub(crate) fn close(&self) {

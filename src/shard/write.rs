@@ -56,7 +56,7 @@ impl Shard {
             entries.iter().map(|(slot, op)| record_bytes(&record_of(series, *slot, *op))).sum();
         let bytes = entry_bytes + if replace { record_bytes(&delete) } else { 0 };
         self.admit(bytes, false)?;
-        self.log.batch_begin(bytes);
+        self.log.batch_begin(bytes, false);
         if replace {
             let seqno = self.take_seqno();
             let lsn = self.log.append(seqno, &delete);
@@ -75,7 +75,7 @@ impl Shard {
         let record = |entry: &StoredEntry<'_>| record_bytes(&record_of(entry.series, entry.slot, EntryOp::Put(entry.value)));
         let bytes = entries.iter().map(record).sum();
         self.admit(bytes, false)?;
-        self.log.batch_begin(bytes);
+        self.log.batch_begin(bytes, false);
         for entry in entries {
             let op = EntryOp::Put(entry.value);
             let seqno = self.take_seqno();
