@@ -64,11 +64,13 @@ pub struct Plan {
 /// The most useful merge now, if any. Pure.
 #[must_use]
 pub fn pick(input: &PickInput<'_>) -> Option<Plan> {
-    todo!("{input:?}")
+    let _ = input;
+    None
 }
 
 /// Merges, independent of each other, after which there are as few tables as possible.
 #[must_use]
 pub fn pick_all(input: &PickInput<'_>) -> Vec<Plan> {
-    todo!("{input:?}")
+    let _ = input;
+    Vec::new()
 }
