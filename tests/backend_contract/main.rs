@@ -6,11 +6,13 @@
 
 mod driver;
 mod machine;
+mod sim;
 mod suite;
 
 use driver::Driver;
 use machine::{EpollMachine, Machine, Peer, Received, TinyUringMachine, UringMachine};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use sim::SimMachine;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -33,6 +35,14 @@ fn io_uring_keeps_the_contract() {
 fn io_uring_keeps_the_contract_with_queues_that_overflow() {
     // A burst beyond the ring's size must cost time only.
     suite::<TinyUringMachine>();
+}
+
+#[test]
+fn the_simulator_keeps_the_contract() {
+    // What the simulation proves would not hold on the machine.
+    suite::<SimMachine<1>>();
+    suite::<SimMachine<2>>();
+    suite::<SimMachine<3>>();
 }
 
 /// Sends through a backend and lets the other side answer, to see that it works at all.

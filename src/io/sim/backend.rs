@@ -25,6 +25,8 @@ const READ_NS: u64 = 80_000;
 const WRITE_NS: u64 = 60_000;
 const DURABLE_WRITE_NS: u64 = 150_000;
 const SYNC_NS: u64 = 800_000;
+/// With auto-advance, what a caller does between two polls takes up to this.
+const TURN_NS: u64 = 40_000;
 /// Of operations that only fail, and of closing.
 const SHORT_NS: u64 = 5_000;
 
@@ -85,8 +87,13 @@ impl Backend for SimBackend {
     }
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> Result<(), Errno> {
         let mut state = self.enter()?;
+        if state.auto_advance {
+            let turn_ns = state.rng.below(TURN_NS);
+            state.advance_by(turn_ns);
+        } else {
+            state.advance_by(0);
+        }
         let now_ns = state.now().monotonic_ns;
-        state.advance_to(now_ns);
         let until = if let Wait::Until(until) = wait { until } else { now_ns };
         if state.auto_advance {
             state.advance_for(self.id, until);
@@ -114,15 +121,21 @@ impl Backend for SimBackend {
 }
 
 impl Drop for SimBackend {
-    /// Ends what is in flight, as far as it got, and closes the connections that this backend served last.
+    /// Ends what is in flight, as far as it got. Sockets stay, as descriptors do, but for accepted ones of which
+    /// nobody heard.
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         let keys: Vec<OpKey> = state.pending.keys().filter(|key| key.0 == self.id).copied().collect();
         for key in keys {
             state.abandon(key);
         }
-        state.disconnect_owned(self.id);
-        state.backends.remove(&self.id);
+        let unheard = state.backends.remove(&self.id).map(|backend| backend.ready).unwrap_or_default();
+        for completion in unheard {
+            if let Ok(Outcome::Accepted { socket, .. }) = completion.result {
+                // It was opened for this completion, and nothing but its owner's close can have ended it.
+                let _ = state.close_socket(socket);
+            }
+        }
     }
 }
 

@@ -45,6 +45,7 @@ pub use world::{SimOptions, SimWorld};
 pub enum Crash {
     /// What was not synced is lost, kept or torn.
     PowerCut,
-    /// `kill -9`: the process is gone, the kernel keeps all that was written, durable or not.
+    /// `kill -9`, or the end of a process that shut down well: it is gone, the kernel keeps all that was written,
+    /// durable or not.
     ProcessKill,
 }

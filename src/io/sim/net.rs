@@ -3,7 +3,7 @@
 //! The client acts at once; its bytes, its room and its end reach the server side a little later, as an event. Socket
 //! numbers are reused lowest first, as the kernel does with descriptors, so that a stale number hits somebody else.
 
-use super::state::{BackendId, Event, OpKey, State};
+use super::state::{Event, OpKey, State};
 use super::world::Shared;
 use crate::io::{Completion, Errno, ListenerId, Op, OpBuf, Outcome, SocketId};
 use std::collections::VecDeque;
@@ -55,8 +55,6 @@ pub(super) struct Connection {
     port: u16,
     to_server: Pipe,
     to_client: Pipe,
-    /// The backend that submitted the last operation on it.
-    owner: Option<BackendId>,
     accepted: bool,
     /// The client will send nothing more.
     client_ended: bool,
@@ -85,28 +83,59 @@ impl State {
         self.listeners.insert(number, Listener::default());
         ListenerId(number)
     }
+    /// Ends a listener: what waits in its backlog is turned away.
+    pub(super) fn close_listener(&mut self, listener: ListenerId) {
+        let Some(closed) = self.listeners.remove(&listener.0) else { return };
+        for number in closed.backlog {
+            if let Some(connection) = self.connections.get_mut(&number) {
+                connection.end_server();
+            }
+            self.forget_connection(number);
+        }
+        for key in closed.accepts {
+            if let Some(pending) = self.pending.remove(&key) {
+                self.finish(key, pending.op, Err(Errno::EBADF));
+            }
+        }
+    }
     pub(super) fn connect(&mut self, listener: ListenerId) -> ConnectionNumber {
-        let number = ConnectionNumber(self.connection_next);
-        self.connection_next += 1;
-        let port = 1024 + u16::try_from(number.0 % 60_000).expect("the remainder fits a port");
-        self.connections.insert(
-            number,
-            Connection {
-                port,
-                to_server: Pipe::default(),
-                to_client: Pipe::default(),
-                owner: None,
-                accepted: false,
-                client_ended: false,
-                client_gone: false,
-                server_gone: false,
-                reset: false,
-            },
-        );
+        let number = self.new_connection();
         let found = self.listeners.get_mut(&listener.0).expect("clients connect to a listener of this life");
         found.backlog.push_back(number);
         self.schedule(TRANSIT_NS, Event::Arrival { listener: listener.0 });
         number
+    }
+    fn new_connection(&mut self) -> ConnectionNumber {
+        let number = ConnectionNumber(self.connection_next);
+        self.connection_next += 1;
+        let port = 1024 + u16::try_from(number.0 % 60_000).expect("the remainder fits a port");
+        let connection = Connection {
+            port,
+            to_server: Pipe::default(),
+            to_client: Pipe::default(),
+            accepted: false,
+            client_ended: false,
+            client_gone: false,
+            server_gone: false,
+            reset: false,
+        };
+        self.connections.insert(number, connection);
+        number
+    }
+    /// A connection that some backend has accepted already.
+    pub(super) fn connect_accepted(&mut self) -> (SocketId, ConnectionNumber) {
+        let number = self.new_connection();
+        (self.open_socket(number), number)
+    }
+    /// Gives a connection the lowest free socket number.
+    fn open_socket(&mut self, number: ConnectionNumber) -> SocketId {
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.accepted = true;
+        }
+        let free = (SOCKET_FIRST..).find(|socket| !self.sockets.contains_key(socket));
+        let socket = free.expect("fewer sockets than numbers");
+        self.sockets.insert(socket, number);
+        SocketId(socket)
     }
     /// Queues an operation that waits for a peer. False where there is no such socket or listener, and for others.
     pub(super) fn register_socket_op(&mut self, key: OpKey, op: &Op) -> bool {
@@ -125,7 +154,6 @@ impl State {
         };
         let Some(number) = self.sockets.get(&socket.0).copied() else { return false };
         let Some(connection) = self.connections.get_mut(&number) else { return false };
-        connection.owner = Some(key.0);
         connection.pipe_mut(direction).waiting.push_back(key);
         self.announce(number, direction);
         true
@@ -175,13 +203,11 @@ impl State {
             }
             found.backlog.pop_front();
             let key = found.accepts[nth];
-            let Some(connection) = self.connections.get_mut(&number) else { continue };
-            connection.accepted = true;
-            connection.owner = Some(key.0);
-            let peer = Some(SocketAddr::from(([127, 0, 0, 1], connection.port)));
-            let socket = (SOCKET_FIRST..).find(|number| !self.sockets.contains_key(number));
-            let socket = SocketId(socket.expect("fewer sockets than numbers"));
-            self.sockets.insert(socket.0, number);
+            let Some(port) = self.connections.get(&number).map(|connection| connection.port) else {
+                continue;
+            };
+            let peer = Some(SocketAddr::from(([127, 0, 0, 1], port)));
+            let socket = self.open_socket(number);
             let result = Ok(Outcome::Accepted { socket, peer });
             self.deliver(key, Completion { token: key.1, result, buf: OpBuf::None, more: true });
         }
@@ -226,17 +252,6 @@ impl State {
         }
         self.forget_connection(number);
         Ok(())
-    }
-    /// Closes the sockets that a backend served last, as the end of its process would.
-    pub(super) fn disconnect_owned(&mut self, backend: BackendId) {
-        let owned = self.sockets.iter().filter(|(_, number)| {
-            self.connections.get(number).is_some_and(|connection| connection.owner == Some(backend))
-        });
-        let owned: Vec<i32> = owned.map(|(socket, _)| *socket).collect();
-        for socket in owned {
-            // Each is in the table: it was just listed.
-            let _ = self.close_socket(SocketId(socket));
-        }
     }
     /// The server's machine is gone; with `lossy` so are bytes on their way to the clients.
     pub(super) fn disconnect_all(&mut self, lossy: bool) {

@@ -146,6 +146,10 @@ impl State {
         }
         self.set_clock(monotonic_ns);
     }
+    /// As [`State::advance_to`], from now on.
+    pub(super) fn advance_by(&mut self, ns: u64) {
+        self.advance_to(self.now.monotonic_ns.saturating_add(ns));
+    }
     fn set_clock(&mut self, monotonic_ns: u64) {
         let step = monotonic_ns.saturating_sub(self.now.monotonic_ns);
         self.now.monotonic_ns += step;

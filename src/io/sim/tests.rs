@@ -400,7 +400,7 @@ fn accepting_ends_when_cancelled_and_when_sockets_run_out() {
 }
 
 #[test]
-fn a_dropped_backend_holds_no_file_and_closes_its_connections() {
+fn a_dropped_backend_holds_no_file_and_no_connection_of_which_nobody_heard() {
     // Shutdown would leave clients hanging and files open.
     let (world, file) = world_with_file(3);
     let mut backend = world.backend();
@@ -408,11 +408,19 @@ fn a_dropped_backend_holds_no_file_and_closes_its_connections() {
     backend.submit(Token(1), Op::Receive { socket, buf: Vec::with_capacity(10) });
     let buf = aligned(1, PAGE_BYTES);
     backend.submit(Token(2), Op::Write { file: file.clone(), offset: 0, buf, durable: true });
-    assert_eq!(file.reference_count(), 2);
+    let listener = world.listen();
+    backend.submit(Token(3), Op::Accept { listener });
+    let unheard = world.connect(listener);
+    while !unheard.is_accepted() {
+        assert!(world.advance_to_next_event());
+    }
     drop(backend);
     assert_eq!(file.reference_count(), 1);
+    assert!(unheard.is_closed_by_server() && !client.is_closed_by_server());
+    let mut successor = world.backend();
+    successor.submit(Token(1), Op::Close { socket });
+    assert_eq!(reap(&world, &mut successor, 1)[0].result, Ok(Outcome::Done));
     assert!(client.is_closed_by_server());
-    while world.advance_to_next_event() {}
 }
 
 #[test]
@@ -432,8 +440,8 @@ fn wake_ups_and_the_end_of_a_wait_make_a_backend_runnable() {
     assert!(world.advance_to_next_event() && world.is_runnable(backend.id()));
     assert_eq!(world.now().monotonic_ns, end_ns);
     world.set_auto_advance(true);
-    backend.poll(Wait::Until(end_ns + 100), &mut Vec::new()).unwrap();
-    assert_eq!(world.now().monotonic_ns, end_ns + 100, "with auto-advance a poll waits by itself");
+    backend.poll(Wait::Until(end_ns + 100_000), &mut Vec::new()).unwrap();
+    assert_eq!(world.now().monotonic_ns, end_ns + 100_000, "with auto-advance a poll waits by itself");
 }
 
 // ---- all together

@@ -11,7 +11,7 @@ use super::jobs::{JobId, JobStep, SimSpawner, current_job};
 use super::net::SimClient;
 use super::state::{BackendId, State};
 use super::{Crash, Rng};
-use crate::io::{Files, ListenerId, Now, Spawner};
+use crate::io::{Files, ListenerId, Now, SocketId, Spawner};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -135,8 +135,8 @@ impl SimWorld {
     pub fn now(&self) -> Now {
         self.shared.lock().now()
     }
-    /// Lets `poll` move the clock to the next event when it has nothing to report: for a world with one backend.
-    /// Off at first.
+    /// Lets `poll` move the clock: a little with each call, and to the next event when it has nothing to report. For
+    /// a world with one backend; off at first.
     pub fn set_auto_advance(&self, on: bool) {
         self.shared.lock().auto_advance = on;
     }
@@ -159,9 +159,7 @@ impl SimWorld {
     }
     /// As [`SimWorld::advance_to`], from now on.
     pub fn advance_by(&self, ns: u64) {
-        let mut state = self.shared.lock();
-        let target = state.now().monotonic_ns.saturating_add(ns);
-        state.advance_to(target);
+        self.shared.lock().advance_by(ns);
     }
     /// Sets the wall clock forward or back; the monotonic clock does not notice.
     pub fn jump_wall_clock(&self, by_ns: i64) {
@@ -209,6 +207,17 @@ impl SimWorld {
     pub fn connect(&self, listener: ListenerId) -> SimClient {
         let connection = self.shared.lock().connect(listener);
         SimClient::new(Arc::clone(&self.shared), connection)
+    }
+
+    /// Ends a listening socket; clients in its backlog are turned away.
+    pub fn close_listener(&self, listener: ListenerId) {
+        self.shared.lock().close_listener(listener);
+    }
+    /// A connection that is accepted already: the server's socket, which any backend may serve, and its client.
+    #[must_use]
+    pub fn connect_accepted(&self) -> (SocketId, SimClient) {
+        let (socket, connection) = self.shared.lock().connect_accepted();
+        (socket, SimClient::new(Arc::clone(&self.shared), connection))
     }
 
     // ---- jobs
