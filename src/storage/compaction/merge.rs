@@ -315,7 +315,7 @@ fn may_hold_older(table: &TableMeta, series: &[u8], class: SlotClass, time: i64,
 }
 
 /// Whether `table` may have an entry that `delete` hides.
-fn covers_older(delete: &RangeDelete, table: &TableMeta) -> bool {
+pub(super) fn covers_older(delete: &RangeDelete, table: &TableMeta) -> bool {
     let slot_possible = match delete.times {
         None => table.entries > 0,
         Some((from, to)) => table.span.is_some() && from <= table.time_max && table.time_min <= to,
@@ -324,7 +324,7 @@ fn covers_older(delete: &RangeDelete, table: &TableMeta) -> bool {
 }
 
 /// Whether `delete` hides every entry of the table.
-fn hides_table(delete: &RangeDelete, table: &TableMeta) -> bool {
+pub(super) fn hides_table(delete: &RangeDelete, table: &TableMeta) -> bool {
     let slots = match delete.times {
         None => true,
         Some((from, to)) => table.span.is_some() && from <= table.time_min && table.time_max <= to,

@@ -148,11 +148,12 @@ fn flush(writes: &[Write], ids: &Arc<AtomicU64>, dice: &mut Dice) -> Vec<Stored>
     collect(|| flush.step())
 }
 
-type Visible = BTreeMap<(&'static [u8], Slot), OwnedValue>;
+type Key = (&'static [u8], Slot);
+type Visible = BTreeMap<Key, OwnedValue>;
 
 fn visible<'a>(writes: impl Iterator<Item = &'a Write> + Clone, snapshot: u64) -> Visible {
     let seen = || writes.clone().filter(|write| write.seqno() <= snapshot);
-    let mut newest: BTreeMap<(&'static [u8], Slot), (u64, Option<OwnedValue>)> = BTreeMap::new();
+    let mut newest: BTreeMap<Key, (u64, Option<OwnedValue>)> = BTreeMap::new();
     for write in seen() {
         if let Write::Entry { series, slot, seqno, value } = write {
             let place = newest.entry((series, *slot)).or_default();
