@@ -4,10 +4,11 @@ use super::address::parse_address;
 use super::password::read_password_file;
 use super::quantity::{parse_bytes, parse_duration};
 use super::split_points::parse_split_points;
-use super::{BackendKind, Config, Cores, OnIoError, SyncPolicy};
+use super::{Config, Cores, OnIoError, SyncPolicy};
 use crate::limits;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -77,8 +78,8 @@ pub const FLAGS: &[Flag] = &[
         help: "How the cores talk to the kernel; auto takes io_uring where it works, else epoll, and says why",
         repeatable: false,
         set: |config, values| {
-            let kinds = [BackendKind::Auto, BackendKind::Uring, BackendKind::Epoll];
-            config.backend = one_of(first(values), kinds)?;
+            let name = first(values);
+            config.backend = name.parse().map_err(|error| format!("'{name}': {error}"))?;
             Ok(())
         },
     },
@@ -305,15 +306,6 @@ fn bytes_within(text: &str, min: u64, max: u64) -> Result<u64, String> {
     Ok(bytes)
 }
 
-/// The choice whose printed name is `text`.
-fn one_of<T: fmt::Display, const N: usize>(text: &str, choices: [T; N]) -> Result<T, String> {
-    let names = choices.each_ref().map(ToString::to_string).join(", ");
-    choices
-        .into_iter()
-        .find(|choice| choice.to_string() == text)
-        .ok_or_else(|| format!("'{text}' is not one of {names}"))
-}
-
 fn parse_sync(text: &str) -> Result<SyncPolicy, String> {
     match text {
         "always" => Ok(SyncPolicy::Always),
@@ -325,7 +317,8 @@ fn parse_sync(text: &str) -> Result<SyncPolicy, String> {
             let millis = parse_duration(interval)?.as_millis();
             u32::try_from(millis)
                 .ok()
-                .filter(|millis| (1..=60_000).contains(millis))
+                .filter(|millis| *millis <= 60_000)
+                .and_then(NonZeroU32::new)
                 .map(SyncPolicy::IntervalMs)
                 .ok_or_else(|| format!("the interval {interval} is not between 1ms and 60s"))
         }

@@ -22,9 +22,11 @@ pub use password::{Password, read_password_file};
 pub use quantity::{parse_bytes, parse_duration};
 pub use sources::{Loaded, Sources};
 
+pub use crate::io::BackendKind;
+pub use crate::storage::wal::SyncPolicy;
+
 use crate::limits;
 use crate::model::TimeUnit;
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -105,27 +107,6 @@ impl Default for Config {
     }
 }
 
-/// How the cores talk to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackendKind {
-    /// io_uring where it works, else epoll, with one line that says why.
-    Auto,
-    /// io_uring, or the daemon does not start.
-    Uring,
-    /// epoll and helper threads.
-    Epoll,
-}
-
-impl fmt::Display for BackendKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Uring => "io_uring",
-            Self::Epoll => "epoll",
-        })
-    }
-}
-
 /// Which CPUs serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cores {
@@ -135,27 +116,6 @@ pub enum Cores {
     Count(usize),
     /// One on each of these CPUs; distinct, ascending.
     Cpus(Vec<usize>),
-}
-
-/// When an acknowledged write is on stable storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncPolicy {
-    /// Before its acknowledgement.
-    Always,
-    /// At most this many milliseconds and one sync later.
-    IntervalMs(u32),
-    /// When the kernel writes it back.
-    None,
-}
-
-impl fmt::Display for SyncPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Always => f.write_str("always"),
-            Self::IntervalMs(interval) => write!(f, "interval={interval}ms"),
-            Self::None => f.write_str("none"),
-        }
-    }
 }
 
 /// What happens after a failed write or sync of the WAL.
