@@ -94,6 +94,22 @@ so an import that was interrupted is simply run again. A bad line stops the impo
 
 Series come in byte order, timestamps ascending.")]
     Export(ExportArgs),
+    /// Verify a data directory that no daemon has open
+    #[command(after_help = "Example:
+  tskv check ./tskv-data
+
+Reads every byte that a checksum covers: manifest, tables, log. Changes nothing. Names file and offset
+of each damaged place. Exit status 1 when there is damage, or when the check could not be made.")]
+    Check(DataArgs),
+    /// Print a file of a data directory in words: a log segment, a table, a manifest
+    #[command(after_help = "Examples:
+  tskv dump ./tskv-data/CURRENT
+  tskv dump ./tskv-data/manifest/M-0000000000000001.log
+  tskv dump ./tskv-data/wal/0000000000000001.wal
+  tskv dump ./tskv-data/tables/0000000000000001.sst | less
+
+The data directory's LOCK is taken meanwhile: stop the daemon first.")]
+    Dump(DumpArgs),
     /// Measure put and get against a running daemon, or against any server that speaks RESP
     #[command(after_help = "Examples:
   tskv bench                              one connection, one request at a time, 10 s
@@ -243,6 +259,23 @@ pub(super) struct ExportArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct DataArgs {
+    /// The data directory
+    #[arg(value_name = "DATA")]
+    pub(super) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    /// The file, where it lies in its data directory
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Print only what describes the file, not its records and entries
+    #[arg(long)]
+    pub(super) brief: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     pub(super) connect: Connect,
@@ -383,3 +416,85 @@ Examples:
 
 When it is ready it prints one line to stdout: tskv ready listen=… admin=… backend=… cores=…
 The log goes to stderr. TERM or INT ends it cleanly, a second one at once; nothing acknowledged is lost.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, FromArgMatches};
+
+    fn serve(line: &[&str]) -> Result<ServeArgs, clap::Error> {
+        let command = ServeArgs::augment_args(clap::Command::new("serve"));
+        let matches = command.try_get_matches_from(["serve"].iter().chain(line))?;
+        ServeArgs::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn command_lines_are_well_formed() {
+        // clap checks names and conflicts only when asked, and else panics at the operator's first use.
+        Cli::command().debug_assert();
+        ServeArgs::augment_args(clap::Command::new("serve")).debug_assert();
+    }
+
+    #[test]
+    fn serve_takes_every_flag_of_the_configuration() {
+        // A flag that is documented and not accepted, or accepted and dropped, cannot be set at all.
+        let line: Vec<_> =
+            FLAGS.iter().flat_map(|flag| [format!("--{}", flag.name), "x".to_owned()]).collect();
+        let line: Vec<_> =
+            line.iter().map(String::as_str).chain(["--config", "f", "--listen", "y"]).collect();
+        let args = serve(&line).unwrap();
+        assert_eq!(args.flags.len(), FLAGS.len());
+        assert_eq!(args.flags["listen"], ["x", "y"]);
+        assert_eq!(args.config, Some(PathBuf::from("f")));
+        assert!(serve(&["--data", "a", "--data", "b"]).is_err(), "given twice");
+        assert_eq!(
+            serve(&["--cores", "-1"]).unwrap().flags["cores"],
+            ["-1"],
+            "our own message names the range"
+        );
+    }
+
+    #[test]
+    fn mistyped_flag_is_answered_with_a_suggestion() {
+        // The operator should not have to read the whole help for one letter.
+        let error = serve(&["--max-client", "5"]).unwrap_err();
+        assert!(error.to_string().contains("--max-clients"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn help_shows_every_default_and_an_example() {
+        // A default that only the source knows is no default for an operator.
+        let help = ServeArgs::augment_args(clap::Command::new("serve")).render_long_help().to_string();
+        for flag in FLAGS {
+            assert!(
+                help.contains(&format!("--{}", flag.name)) && help.contains(flag.default),
+                "{}",
+                flag.name
+            );
+        }
+        assert!(help.contains("tskv serve --data /var/lib/tskv"));
+    }
+
+    #[test]
+    fn timestamps_may_be_negative_and_deletes_are_unambiguous() {
+        // Times before 1970 look like flags; a delete understood too widely cannot be undone.
+        let parse = |line: &[&str]| Cli::try_parse_from(["tskv"].iter().chain(line));
+        assert!(parse(&["put", "a", "-5", "-1.5"]).is_ok());
+        assert!(parse(&["get", "a", "-5"]).is_ok());
+        assert!(parse(&["scan", "a", "--from", "-5"]).is_ok());
+        assert!(parse(&["delete", "a", "-5"]).is_ok());
+        for bad in [
+            &["delete"][..],
+            &["delete", "--from", "1"],
+            &["delete", "a", "--prefix", "b"],
+            &["delete", "a", "5", "--from", "1"],
+            &["delete", "a", "--everything"],
+            &["scan"],
+            &["scan", "a", "--prefix", "b"],
+            &["export", "--values", "bits", "--format", "typed"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+}

@@ -7,8 +7,10 @@
 pub mod admin;
 mod args;
 mod bench;
+mod check;
 mod connect;
 mod csv;
+mod dump;
 mod error;
 mod export;
 #[cfg(test)]
@@ -40,6 +42,8 @@ pub fn main() -> ExitCode {
         Command::Compact(connect) => keys::compact(&connect),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Dump(args) => dump::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     outcome.map_or_else(|error| error.report(), |()| ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use super::address::parse_address;
 use super::password::read_password_file;
 use super::quantity::{parse_bytes, parse_duration};
 use super::split_points::parse_split_points;
-use super::{BackendKind, Config, Cores, OnIoError, SyncPolicy};
+use super::{Config, Cores, OnIoError, SyncPolicy};
 use crate::limits;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -78,8 +78,8 @@ pub const FLAGS: &[Flag] = &[
         help: "How the cores talk to the kernel; auto takes io_uring where it works, else epoll, and says why",
         repeatable: false,
         set: |config, values| {
-            let kinds = [BackendKind::Auto, BackendKind::Uring, BackendKind::Epoll];
-            config.backend = one_of(first(values), kinds)?;
+            let name = first(values);
+            config.backend = name.parse().map_err(|error| format!("'{name}': {error}"))?;
             Ok(())
         },
     },
@@ -304,15 +304,6 @@ fn bytes_within(text: &str, min: u64, max: u64) -> Result<u64, String> {
         return Err(format!("{text} is too large; at most {max} bytes"));
     }
     Ok(bytes)
-}
-
-/// The choice whose printed name is `text`.
-fn one_of<T: fmt::Display, const N: usize>(text: &str, choices: [T; N]) -> Result<T, String> {
-    let names = choices.each_ref().map(ToString::to_string).join(", ");
-    choices
-        .into_iter()
-        .find(|choice| choice.to_string() == text)
-        .ok_or_else(|| format!("'{text}' is not one of {names}"))
 }
 
 fn parse_sync(text: &str) -> Result<SyncPolicy, String> {

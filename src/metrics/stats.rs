@@ -85,6 +85,27 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
     ]
 }
 
+/// The answer to STATS: every field of [`info_sections`], the latencies of the last 60 s in microseconds, and as
+/// `summary` the text of [`render_stats`].
+#[must_use]
+pub fn stat_pairs(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<(String, String)> {
+    let mut pairs: Vec<_> = info_sections(cores, store)
+        .into_iter()
+        .flat_map(|section| section.fields)
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let mut recent = RecentLatencies::empty();
+    cores.iter().for_each(|core| recent.add(&core.recent));
+    for (kind, histogram) in [("get", &recent.get), ("put", &recent.put)] {
+        for (percentile, quantile) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+            let micros = quantile_seconds(histogram, quantile) * 1e6;
+            pairs.push((format!("{kind}_{percentile}_us"), format!("{micros:.1}")));
+        }
+    }
+    pairs.push(("summary".to_owned(), render_stats(cores, store)));
+    pairs
+}
+
 /// The text of `tskv stats`.
 #[must_use]
 pub fn render_stats(cores: &[CoreSnapshot], store: &StoreSnapshot) -> String {
@@ -265,6 +286,19 @@ mod tests {
             let one_line = |text: &str| !text.contains(['\n', '\r']);
             assert!(section.fields.iter().all(|(name, value)| one_line(name) && one_line(value)));
         }
+    }
+
+    #[test]
+    fn stats_carry_each_name_once() {
+        // A name given twice leaves a program with the wrong one of two values.
+        let pairs = stat_pairs(&sample::cores(), &sample::store());
+        let names: std::collections::BTreeSet<_> = pairs.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), pairs.len());
+        assert!(
+            pairs.iter().any(|(name, value)| name == "put_p99_us" && value.starts_with("12")),
+            "{pairs:?}"
+        );
+        assert!(pairs.iter().any(|(name, value)| name == "summary" && value.lines().count() > 5));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use super::super::BackendKind;
 use super::*;
 use crate::model::TimeUnit;
 use std::os::unix::fs::PermissionsExt;
@@ -35,7 +36,7 @@ fn each_flag_sets_what_it_names() {
         ("admin", "off", |c| c.admin.is_none()),
         ("backend", "io_uring", |c| c.backend == BackendKind::Uring),
         ("cores", "cpu:0,2-3", |c| c.cores == Cores::Cpus(vec![0, 2, 3])),
-        ("sync", "interval=10ms", |c| c.sync == SyncPolicy::IntervalMs(10)),
+        ("sync", "interval=10ms", |c| c.sync.to_string() == "interval=10ms"),
         ("time-unit", "us", |c| c.time_unit == Some(TimeUnit::Microseconds)),
         ("password-file", secret, |c| c.password.as_ref().is_some_and(|p| p.reveal() == b"geheim")),
         ("max-clients", "5", |c| c.max_clients == 5),
