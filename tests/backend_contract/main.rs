@@ -78,6 +78,37 @@ fn flush_passes_operations_on_without_a_poll() {
     flush_passes_on::<UringMachine>();
 }
 
+/// A core that spins never waits in `poll`; its operations must complete all the same.
+fn spinning_sees_everything<M: Machine>() {
+    let mut machine = M::new();
+    let mut driver = Driver::new(machine.backend());
+    let mut pairs: Vec<_> = (0..50).map(|_| machine.connection()).collect();
+    let tokens: Vec<_> = pairs.iter().map(|(socket, _)| driver.receive(*socket, 64)).collect();
+    driver.poll(Wait::No);
+    for (_, peer) in &mut pairs {
+        assert_eq!(peer.try_send(b"x"), 1);
+    }
+    let give_up_ns = sys::monotonic_ns() + 20_000_000_000;
+    while driver.open_count() > 0 {
+        assert!(sys::monotonic_ns() < give_up_ns, "{} of 50 never complete", driver.open_count());
+        driver.poll(Wait::No);
+    }
+    for token in tokens {
+        assert_eq!(driver.received(token), b"x");
+    }
+    for (socket, _) in pairs {
+        driver.close(socket);
+    }
+}
+
+#[test]
+fn polls_that_do_not_wait_make_progress() {
+    // With --spin the kernel's deferred work would pile up until the core gives up spinning.
+    spinning_sees_everything::<EpollMachine>();
+    spinning_sees_everything::<UringMachine>();
+    spinning_sees_everything::<TinyUringMachine>();
+}
+
 /// Two cores that wake each other a thousand times by turns; a lost wake is a hang.
 fn ping_pong<M: Machine>() {
     const ROUNDS: u64 = 1000;
