@@ -153,6 +153,51 @@ impl Columns {
         let Self { times, seqnos, tags, bits, heap } = self;
         ColumnsMut { times, seqnos, tags, bits, heap }
     }
+    /// Moves entry `index` to another time; the caller keeps the order.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    pub fn set_time(&mut self, index: usize, time: i64) {
+        self.times[index] = time;
+    }
+    /// Appends entries of another set of columns, last one first: what a reverse scan visits.
+    ///
+    /// # Panics
+    /// When `range` exceeds `other`.
+    pub fn extend_reversed(&mut self, other: &Self, range: Range<usize>) {
+        self.times.extend(other.times[range.clone()].iter().rev());
+        self.seqnos.extend(other.seqnos[range.clone()].iter().rev());
+        let tags = &other.tags[range.clone()];
+        self.tags.extend(tags.iter().rev());
+        if tags.contains(&(ValueType::Bytes as u8)) {
+            for index in range.rev() {
+                let (_, bits) = self.store(other.op(index));
+                self.bits.push(bits);
+            }
+        } else {
+            self.bits.extend(other.bits[range].iter().rev());
+        }
+    }
+    /// Makes room for exactly `additional` more entries, alike in all columns.
+    pub fn reserve_exact(&mut self, additional: usize) {
+        self.times.reserve_exact(additional);
+        self.seqnos.reserve_exact(additional);
+        self.tags.reserve_exact(additional);
+        self.bits.reserve_exact(additional);
+    }
+    /// Entries that fit without growing.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.times.capacity()
+    }
+    /// Length of the byte value of entry `index`; 0 for anything else.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    #[must_use]
+    pub fn value_bytes(&self, index: usize) -> usize {
+        if self.tags[index] == ValueType::Bytes as u8 { unpack(self.bits[index]).1 } else { 0 }
+    }
     /// Removes all entries, keeping the memory.
     pub fn clear(&mut self) {
         self.times.clear();
@@ -230,5 +275,24 @@ mod tests {
         assert_eq!((columns.op(3), columns.seqno(3)), (EntryOp::Put(Value::Bytes(b"xy")), Seqno(9)));
         assert_eq!(columns.op(5), ops[4]);
         assert_eq!(columns.times(), [-1, 0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn copies_keep_bytes_with_their_entries() {
+        // Scans copy ranges out of chunks, forwards and backwards: a heap place that is not moved along shows
+        // another entry's bytes.
+        let mut columns = Columns::default();
+        for (time, text) in ["zero", "one", "", "three"].iter().enumerate() {
+            columns.push(time as i64, Seqno(9), EntryOp::Put(Value::Bytes(text.as_bytes())));
+        }
+        let mut copy = Columns::default();
+        copy.push(-1, Seqno(1), EntryOp::Put(Value::Bytes(b"before")));
+        copy.extend_from(&columns, 1..4);
+        copy.extend_reversed(&columns, 0..2);
+        let texts: Vec<_> = (0..copy.len()).map(|index| copy.op(index)).collect();
+        let expected = ["before", "one", "", "three", "one", "zero"];
+        assert_eq!(texts, expected.map(|text| EntryOp::Put(Value::Bytes(text.as_bytes()))));
+        assert_eq!(copy.times(), [-1, 1, 2, 3, 1, 0]);
+        assert_eq!((copy.value_bytes(1), copy.value_bytes(2)), (3, 0));
     }
 }

@@ -1,1 +1,106 @@
-//! The set of tables that a read sees.
+//! The set of tables that a read sees: immutable, shared by an `Arc`, replaced as a whole.
+//!
+//! The coordinator makes a new one whenever a flush or a merge is installed; a table's file stays open, and hence
+//! readable, as long as some version that holds it is in use.
+
+use super::memtable::DeleteSet;
+use super::sstable::{TableIndex, TableMeta};
+use crate::model::{FileRef, Seqno, SlotClass, TableId};
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+/// An open table.
+#[derive(Debug)]
+pub struct Table {
+    /// What the manifest says of it.
+    pub meta: TableMeta,
+    /// What is kept in memory of its file.
+    pub index: TableIndex,
+    /// Its blocks are read from here.
+    pub file: FileRef,
+}
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub struct Version {
+    /// Highest seqno first.
+    tables: Vec<Arc<Table>>,
+    /// Those with samples; latest sample first.
+    samples: Vec<Arc<Table>>,
+    /// Those with metadata and timeless values; highest seqno first.
+    timeless: Vec<Arc<Table>>,
+    /// Range deletes of all tables.
+    deletes: DeleteSet,
+    seqno_max: Seqno,
+}
+
+impl Table {
+    /// Whether it has samples at times in `from..=to`, as far as its description tells.
+    #[must_use]
+    pub fn reaches(&self, from: i64, to: i64) -> bool {
+        self.meta.time_min <= to && self.meta.time_max >= from
+    }
+    /// Whether it can have entries of a class: a table holds either samples or the rest.
+    #[must_use]
+    pub fn holds(&self, class: SlotClass) -> bool {
+        self.meta.entries > 0 && (self.meta.time_min <= self.meta.time_max) == (class == SlotClass::Time)
+    }
+    /// Whether it may have entries of a series and class.
+    #[must_use]
+    pub fn may_contain(&self, series: &[u8], class: SlotClass) -> bool {
+        let meta = &self.meta;
+        *series >= *meta.first_key
+            && *series <= *meta.last_key
+            && meta.keys.contains(series)
+            && self.index.may_contain(series, class)
+    }
+}
+
+impl Version {
+    /// The version that consists of these tables.
+    #[must_use]
+    pub fn new(mut tables: Vec<Arc<Table>>) -> Self {
+        tables.sort_by_key(|table| Reverse((table.meta.seqno_max, table.meta.id)));
+        let holding = |class: SlotClass| -> Vec<Arc<Table>> {
+            tables.iter().filter(|table| table.holds(class)).cloned().collect()
+        };
+        let (mut samples, timeless) = (holding(SlotClass::Time), holding(SlotClass::Timeless));
+        samples.sort_by_key(|table| Reverse((table.meta.time_max, table.meta.seqno_max)));
+        let mut deletes = DeleteSet::default();
+        for table in &tables {
+            let visible = table.index.range_deletes().iter();
+            visible.filter_map(|delete| delete.clip(&table.meta.keys)).for_each(|delete| deletes.add(delete));
+        }
+        let seqno_max = tables.first().map_or(Seqno(0), |table| table.meta.seqno_max);
+        Self { tables, samples, timeless, deletes, seqno_max }
+    }
+    /// All tables, highest seqno first.
+    #[must_use]
+    pub fn tables(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+    /// The table with this id.
+    #[must_use]
+    pub fn table(&self, id: TableId) -> Option<&Arc<Table>> {
+        self.tables.iter().find(|table| table.meta.id == id)
+    }
+    /// Tables that can hold entries of a class. Those with samples come with the latest sample first, the others with
+    /// the highest seqno first.
+    #[must_use]
+    pub fn tables_of(&self, class: SlotClass) -> &[Arc<Table>] {
+        match class {
+            SlotClass::Time => &self.samples,
+            SlotClass::Metadata | SlotClass::Timeless => &self.timeless,
+        }
+    }
+    /// The range deletes of all tables, each clipped to what its table shows.
+    #[must_use]
+    pub fn deletes(&self) -> &DeleteSet {
+        &self.deletes
+    }
+    /// Highest seqno in any table; 0 without tables. A shard's counter must be above it.
+    #[must_use]
+    pub fn seqno_max(&self) -> Seqno {
+        self.seqno_max
+    }
+}

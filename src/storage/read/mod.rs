@@ -1,1 +1,107 @@
-//! Reads over memtables and tables: lookups and scans that say what blocks they need.
+//! Reads over memtables and tables, without I/O: lookups and scans that say which blocks they need.
+//!
+//! ```text
+//! point   find_slot                       one slot: newest version that the snapshot sees, unless deleted
+//! newest  newest, class_exists            the latest sample; whether a class has anything
+//! scan    scan_step   ─► merge ─► source  many series, both directions, bounded work per step
+//! keys    key_page_step                   live keys and what they hold
+//! deletes                                 range deletes of one series, cut into disjoint stretches
+//! frontier                                the next series over all sources
+//! ```
+//! A call asks its [`Blocks`] for what it wants to look at. When something is missing, it returns [`Step::Need`] with
+//! every block that it knows it will look at; the caller reads them (in parallel), keeps them at hand and calls again
+//! with the same arguments. Blocks must stay at hand until a call returns [`Step::Ready`]; then all may be let go.
+//! Nothing else is kept between calls than positions, and those only move when a call gets somewhere.
+//!
+//! An entry is visible when its seqno is at most the snapshot, no newer entry of its slot is, it is no point delete,
+//! and no range delete up to the snapshot with a higher seqno covers it.
+#![forbid(unsafe_code)]
+
+mod deletes;
+mod frontier;
+mod keys;
+mod merge;
+mod newest;
+mod point;
+mod scan;
+mod source;
+#[cfg(test)]
+mod tests;
+mod visible;
+
+pub use keys::{KeyPosition, key_kind, key_page_step};
+pub use newest::{NewestSearch, class_exists, newest};
+pub use point::{Found, Scratch, find_slot};
+pub use scan::{ScanOutput, ScanPosition, ScanRun, ScanStatus, scan_step};
+
+use super::memtable::Memtable;
+use super::sstable::Block;
+use super::version::{Table, Version};
+use crate::model::{KeyRange, Seqno};
+use std::sync::Arc;
+
+/// What a read looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Active and frozen, in any order.
+    pub memtables: &'a [&'a Memtable],
+    /// The tables.
+    pub version: &'a Version,
+    /// Entries above it are not seen; [`Seqno::MAX`] sees everything.
+    pub snapshot: Seqno,
+    /// Series outside do not exist: memtables and tables may hold what another shard owns.
+    pub keys: &'a KeyRange,
+}
+
+/// Gives blocks that are at hand: from a cache, and those that were read for this operation.
+pub trait Blocks {
+    /// A block of a table, when it is there.
+    fn block(&mut self, table: &Arc<Table>, index: usize) -> Option<Arc<Block>>;
+}
+
+/// Names a block that has to be read.
+#[derive(Clone, Debug)]
+pub struct BlockRef {
+    /// Whose block.
+    pub table: Arc<Table>,
+    /// Which one; `table.index.block(index)` says where it lies.
+    pub index: usize,
+}
+
+/// Result of a call that may have to wait.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// Got somewhere.
+    Ready(T),
+    /// Blocks that are missing, each once; at least one.
+    Need(Vec<BlockRef>),
+}
+
+impl BlockRef {
+    /// Entries that the block holds if its table's blocks are alike.
+    fn entries_estimate(&self) -> usize {
+        let blocks = self.table.index.block_count().max(1) as u64;
+        usize::try_from(self.table.meta.entries / blocks).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// Missing blocks, each once.
+#[derive(Debug, Default)]
+struct Needs {
+    list: Vec<BlockRef>,
+}
+
+impl Needs {
+    fn add(&mut self, block: BlockRef) {
+        let same =
+            |other: &BlockRef| other.index == block.index && other.table.meta.id == block.table.meta.id;
+        if !self.list.iter().any(same) {
+            self.list.push(block);
+        }
+    }
+    /// The result of a call that got nowhere without them.
+    fn into_step<T>(self) -> Step<T> {
+        assert!(!self.list.is_empty(), "a read waits for no block");
+        Step::Need(self.list)
+    }
+}
