@@ -41,8 +41,8 @@ impl Stored {
         let (index, meta) = TableIndex::load(Path::new("t"), STORE, &mut file.as_slice()).unwrap();
         Self { file: Arc::new(file), index: Arc::new(index), meta }
     }
-    fn outside(&self) -> OutsideTable {
-        OutsideTable { meta: self.meta.clone(), range_deletes: self.index.range_deletes().to_vec() }
+    fn boxed(&self) -> Box<dyn TableInput> {
+        Box::new(self.clone())
     }
     /// All writes in it that its visible keys let through.
     fn writes(&self) -> Vec<Write> {
@@ -318,11 +318,11 @@ impl World {
         let options = MergeOptions {
             horizon: Seqno(horizon),
             snapshot_horizon: Seqno(snapshots),
-            outside: outside.iter().map(Stored::outside).collect(),
+            outside: outside.iter().map(Stored::boxed).collect(),
             spans: cover_spans(&stretches, BASE, 63, count_max),
             output: output(&self.ids, &mut self.dice),
         };
-        let inputs = inputs.iter().map(|table| Box::new(table.clone()) as Box<dyn TableInput>).collect();
+        let inputs = inputs.iter().map(Stored::boxed).collect();
         let mut merge = Merge::new(inputs, options);
         collect(|| merge.step().unwrap())
     }
