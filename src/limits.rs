@@ -24,6 +24,8 @@ pub const WAL_FRAME_BYTES_TARGET: usize = 1 << 20;
 pub const WAL_FRAME_BYTES_MAX: usize = VALUE_BYTES_CEILING + (64 << 10);
 /// WAL writes of one stream that may be in flight. Full: the next batch keeps gathering.
 pub const WAL_WRITES_IN_FLIGHT_MAX: usize = 4;
+/// Bytes of records of one stream that wait for the device or are under way to it. Full: writes wait.
+pub const WAL_STAGED_BYTES_MAX: usize = 2 * WAL_FRAME_BYTES_MAX;
 
 /// Entries of one chunk (one series, one column set).
 pub const CHUNK_ENTRIES_MAX: usize = 1024;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `tskv` program: the command line of the library.
+
+fn main() -> std::process::ExitCode {
+    tskv::cli::main()
+}

@@ -1,1 +1,127 @@
-//! What an operator may set.
+//! What an operator may set: read once at start into a [`Config`], a checked value that nothing re-checks later.
+//!
+//! ```text
+//! flag  >  environment (TSKV_<FLAG>)  >  --config FILE  >  default
+//! ```
+//! Each setting has one definition, in [`FLAGS`]: name, unit, default, help and parser. Command line, environment
+//! and file all go through that parser, so they accept the same spellings. Invariants of a `Config`: every size is
+//! within the bounds of `limits.rs`, addresses are resolved, split points ascend, the password was read from a
+//! file that only its owner can read.
+
+mod address;
+mod error;
+mod flags;
+mod password;
+mod quantity;
+mod sources;
+mod split_points;
+
+pub use error::{ConfigError, Origin};
+pub use flags::{FLAGS, Flag};
+pub use password::{Password, read_password_file};
+pub use quantity::{parse_bytes, parse_duration};
+pub use sources::{Loaded, Sources};
+
+pub use crate::io::BackendKind;
+use crate::limits;
+pub use crate::storage::wal::SyncPolicy;
+use crate::model::TimeUnit;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings of `tskv serve`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Directory of the store; created where missing.
+    pub data: PathBuf,
+    /// Where clients connect; at least one, no two alike. Port 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
+    /// Where metrics and health are served over HTTP; `None` for nowhere.
+    pub admin: Option<SocketAddr>,
+    /// How the cores talk to the kernel.
+    pub backend: BackendKind,
+    /// How many cores serve, and which.
+    pub cores: Cores,
+    /// When an acknowledged write is on stable storage.
+    pub sync: SyncPolicy,
+    /// Unit of timestamps that a new store gets; an existing store must have the same. `None`: the store's own, or
+    /// milliseconds for a new one.
+    pub time_unit: Option<TimeUnit>,
+    /// What clients must know; `None` lets everyone on the loopback interface in.
+    pub password: Option<Password>,
+    /// Connections open at once, over all cores. Full: a new one is told so and closed.
+    pub max_clients: usize,
+    /// Bytes of one shard's active memtable before it is frozen and flushed.
+    pub memtable_bytes: usize,
+    /// Bytes of one WAL file; a multiple of [`limits::PAGE_BYTES`].
+    pub wal_segment_bytes: u64,
+    /// Bytes of decoded blocks that one core caches; 0 caches nothing.
+    pub cache_bytes: usize,
+    /// Longest value that is accepted.
+    pub max_value_bytes: usize,
+    /// Bits of Bloom filter per series and table; 0 for none.
+    pub bloom_bits: u8,
+    /// Where the key ranges of a new store are split; strictly ascending. Empty: computed from the data.
+    pub split_at: Vec<Box<[u8]>>,
+    /// How long an idle core polls before it sleeps. `None`: tskv chooses.
+    pub spin: Option<Duration>,
+    /// What happens after a failed write or sync of the WAL.
+    pub on_io_error: OnIoError,
+    /// Unsent reply bytes of one connection. Full: it is dropped.
+    pub max_output_bytes: usize,
+    /// Received but unserved bytes of all connections together. Full: reading pauses.
+    pub max_query_memory: usize,
+    /// Threads for flush and compaction.
+    pub background_threads: usize,
+    /// What is logged to stderr.
+    pub log_level: log::LevelFilter,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("./tskv-data"),
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 7878))],
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7879))),
+            backend: BackendKind::Auto,
+            cores: Cores::Auto,
+            sync: SyncPolicy::Always,
+            time_unit: None,
+            password: None,
+            max_clients: 10_000,
+            memtable_bytes: limits::MEMTABLE_BYTES_DEFAULT,
+            wal_segment_bytes: limits::WAL_SEGMENT_BYTES_DEFAULT,
+            cache_bytes: 128 << 20,
+            max_value_bytes: limits::VALUE_BYTES_DEFAULT,
+            bloom_bits: 10,
+            split_at: Vec::new(),
+            spin: None,
+            on_io_error: OnIoError::Exit,
+            max_output_bytes: limits::OUTPUT_BYTES_MAX,
+            max_query_memory: 512 << 20,
+            background_threads: 2,
+            log_level: log::LevelFilter::Info,
+        }
+    }
+}
+
+/// Which CPUs serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// All that `sched_getaffinity(2)` and the cgroup allow.
+    Auto,
+    /// This many, 1..=[`limits::CORES_MAX`]; pinned only where there are as many CPUs.
+    Count(usize),
+    /// One on each of these CPUs; distinct, ascending.
+    Cpus(Vec<usize>),
+}
+
+/// What happens after a failed write or sync of the WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnIoError {
+    /// The process exits; a supervisor restarts it and recovery looks at what the disk holds.
+    Exit,
+    /// The shard refuses writes and serves reads until it is restarted.
+    ReadOnly,
+}

@@ -36,7 +36,8 @@ pub struct ListenerId(pub i32);
 /// What can be asked of a backend.
 #[derive(Debug)]
 pub enum Op {
-    /// Takes connections until cancelled: a completion with `more` for each, one final one.
+    /// Takes connections until cancelled: a completion with `more` for each, one final one. Connections that die
+    /// before they are accepted are passed over; a lack of descriptors or memory ends it, to be submitted again later.
     Accept { listener: ListenerId },
     /// Appends received bytes to `buf`, up to its spare capacity, which must not be zero.
     Receive { socket: SocketId, buf: Vec<u8> },
@@ -109,6 +110,18 @@ pub struct Now {
 pub trait Wake: Send + Sync {
     /// Makes the backend's current or next `poll` return.
     fn wake(&self);
+    /// The ring to which an io_uring peer may post the wake instead of calling [`Wake::wake`]; `None`: it may not.
+    fn ring_fd(&self) -> Option<i32> {
+        None
+    }
+    /// Marks the backend as woken, for a caller that then posts to [`Wake::ring_fd`]; `false` where it was already.
+    fn claim(&self) -> bool {
+        true
+    }
+    /// As [`Wake::wake`], even where somebody claimed it: for a claim whose message could not be delivered.
+    fn wake_claimed(&self) {
+        self.wake();
+    }
 }
 
 /// A shared [`Wake`].

@@ -3,12 +3,17 @@
 //! [`Backend`] serves the cores: completion-based, never blocks. [`Files`] serves jobs on threads that may wait.
 //! Everything above is the same under io_uring, epoll and the simulator.
 
+mod accept;
 mod backend;
 pub mod epoll;
 mod errno;
 mod files;
+mod op_table;
+mod open;
+mod os_files;
 pub mod sim;
 mod spawn;
+pub mod sys;
 pub mod uring;
 
 pub use backend::{
@@ -16,4 +21,8 @@ pub use backend::{
 };
 pub use errno::Errno;
 pub use files::{DirEntry, EntryKind, FileLock, Files};
+pub use open::{
+    AnyBackend, BackendChoice, BackendKind, BackendOptions, OpenBackendError, UnknownBackend, open_backend,
+};
+pub use os_files::OsFiles;
 pub use spawn::Spawner;

@@ -1,1 +1,25 @@
-//! The native binary protocol.
+//! The native protocol: frames with a fixed header, requests, responses. Both directions, so that server, client and
+//! load generator share one definition.
+//!
+//! A connection's requests carry ids of the client's choice; responses carry them back and may overtake each other.
+//! SCAN alone is answered by several frames: chunks, each of which costs one credit, the last one marked as such.
+//! What is wrong with one frame's payload fails that request; what is wrong with a header or checksum ends the
+//! connection, after a response with id 0 and the [`Status`] that says why.
+#![deny(clippy::indexing_slicing)]
+
+mod frame;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use frame::{
+    CHECKSUM_BYTES, FLAG_CHECKSUM, FrameError, FrameHeader, FrameLimits, Framed, HEADER_BYTES, MAGIC, Opcode,
+    RESPONSE_BIT, VERSION, decode_frame, put_frame,
+};
+pub use request::{PayloadError, Request, RequestLimits, decode_request, encode_request};
+pub use response::{
+    Hello, Response, ScanEntry, Status, decode_response, encode_failure, encode_fatal, encode_reply,
+    encode_response, status_of,
+};

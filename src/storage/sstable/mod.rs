@@ -22,6 +22,7 @@ mod error;
 mod footer;
 mod index;
 mod meta;
+mod owner;
 
 pub use block::Block;
 pub use builder::{TableBuilder, TableOptions};
@@ -29,6 +30,7 @@ pub use chunk::{ChunkHeader, ChunkStats};
 pub use error::TableError;
 pub use index::{BlockHandle, TableIndex};
 pub use meta::TableMeta;
+pub use owner::read_owner;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,0 +1,510 @@
+//! The command line's shape and help. The settings of `serve` come from `config::FLAGS`, not from here.
+
+use crate::config::FLAGS;
+use crate::model::ValueType;
+use clap::{Arg, ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A crash-safe time-series key-value store.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tskv",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Start here:
+  tskv serve                              a durable store in ./tskv-data, on 127.0.0.1:7878
+  tskv put cpu.idle now 99.5              in a second terminal
+  tskv get cpu.idle
+  redis-cli -p 7878 TS.RANGE cpu.idle - +
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon
+    #[command(after_help = "Examples:
+  tskv serve                                   data in ./tskv-data, clients on 127.0.0.1:7878
+  tskv serve --data /var/lib/tskv --cores 4
+  tskv serve --sync interval=10ms              a power cut may take the last 10 ms
+  tskv serve --listen 0.0.0.0:7878 --password-file /etc/tskv/password
+
+Every flag can also be set as TSKV_<FLAG> in the environment and as a line of --config FILE.
+Prints one line 'tskv ready …' on stdout when it serves. SIGTERM and SIGINT stop it; twice means now.")]
+    Serve(ServeArgs),
+    /// Ask whether a daemon answers
+    Ping(Connect),
+    /// Store one value
+    #[command(after_help = "Examples:
+  tskv put cpu.idle now 99.5
+  tskv put cpu.idle 1517420000123 98.25
+  tskv put boots 1517420000123 7 --type i64
+  tskv put events now 'disk replaced' --type bytes
+
+A later put of the same series and time replaces the earlier.")]
+    Put(PutArgs),
+    /// Print the newest value of a series, or the one at a time
+    #[command(after_help = "Examples:
+  tskv get cpu.idle                       the newest value
+  tskv get cpu.idle 1517420000123         the value at exactly this time
+  tskv get cpu.idle --with-time           as TIME,VALUE
+
+Exit status 1 when there is none.")]
+    Get(GetArgs),
+    /// Delete a value, a stretch of time, a series, or all series with a prefix
+    #[command(after_help = "Examples:
+  tskv delete cpu.idle 1517420000123      one value
+  tskv delete cpu.idle --from 0 --to 999  a stretch of time, both ends included
+  tskv delete cpu.idle                    the whole series
+  tskv delete --prefix cpu.               all series that start with cpu.
+  tskv delete --everything
+
+Deletes cost the same however much they cover.")]
+    Delete(DeleteArgs),
+    /// Print the samples of a series, or of all series with a prefix
+    #[command(after_help = "Examples:
+  tskv scan cpu.idle                      everything, oldest first
+  tskv scan cpu.idle --from 1517420000000 --limit 10
+  tskv scan cpu.idle --reverse --limit 1  the newest
+  tskv scan --prefix cpu.                 several series, in order of their names
+
+Prints series,timestamp,value a line, without a header.")]
+    Scan(ScanArgs),
+    /// Show what the daemon is doing
+    Stats(StatsArgs),
+    /// Write all memtables to tables, and wait
+    Flush(Connect),
+    /// Flush and merge everything into as few tables as possible, and wait
+    Compact(Connect),
+    /// Load CSV files
+    #[command(after_help = "A file is plain or gzip:
+  series,timestamp_ms,value               the header says ms, us or ns
+  cpu.idle,1517420000123,99.5             split on the first two commas; no quotes
+
+Examples:
+  tskv import metrics.csv.gz
+  tskv import --type bytes events.csv
+
+Lines are stored in file order and a later line of the same series and time replaces the earlier,
+so an import that was interrupted is simply run again. A bad line stops the import by its number.")]
+    Import(ImportArgs),
+    /// Print samples as CSV
+    #[command(after_help = "Examples:
+  tskv export > all.csv
+  tskv export --prefix cpu. --from 1517420000000
+  tskv export --values bits | sha256sum   floats as 16 hex digits, no header
+  tskv export --format typed > all.tsv    everything, also what CSV cannot carry
+
+Series come in byte order, timestamps ascending.")]
+    Export(ExportArgs),
+    /// Verify a data directory that no daemon has open
+    #[command(after_help = "Example:
+  tskv check ./tskv-data
+
+Reads every byte that a checksum covers: manifest, tables, log. Changes nothing. Names file and offset
+of each damaged place. Exit status 1 when there is damage, or when the check could not be made.")]
+    Check(DataArgs),
+    /// Print a file of a data directory in words: a log segment, a table, a manifest
+    #[command(after_help = "Examples:
+  tskv dump ./tskv-data/CURRENT
+  tskv dump ./tskv-data/manifest/M-0000000000000001.log
+  tskv dump ./tskv-data/wal/0000000000000001.wal
+  tskv dump ./tskv-data/tables/0000000000000001.sst | less
+
+The data directory's LOCK is taken meanwhile: stop the daemon first.")]
+    Dump(DumpArgs),
+    /// Measure put and get against a running daemon, or against any server that speaks RESP
+    #[command(after_help = "Examples:
+  tskv bench                              one connection, one request at a time, 10 s
+  tskv bench -c 8 -P 16 -n 1000000        8 connections with 16 requests in flight each
+  tskv bench --protocol resp --addr 127.0.0.1:6379
+
+It writes into series named bench:… . Each connection sends its next requests only when the last ones
+are answered (a closed loop): when the server stalls, the load waits with it. Percentiles then look
+better than what users with arrivals of their own would see.")]
+    Bench(BenchArgs),
+}
+
+/// How to reach the daemon.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Connect {
+    /// Address of the daemon
+    #[arg(long, env = "TSKV_ADDR", default_value = "127.0.0.1:7878", value_name = "HOST:PORT")]
+    pub(super) addr: String,
+    /// File (mode 0600) with the password
+    #[arg(long, env = "TSKV_PASSWORD_FILE", value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PutArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// Type of the value
+    #[arg(long = "type", value_enum, default_value_t = TypeArg::F64)]
+    pub(super) value_type: TypeArg,
+    /// Series to write to
+    pub(super) series: OsString,
+    /// Timestamp in the store's unit, or `now`
+    #[arg(allow_negative_numbers = true)]
+    pub(super) time: String,
+    /// The value
+    #[arg(allow_negative_numbers = true)]
+    pub(super) value: OsString,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// Print TIME,VALUE
+    #[arg(long)]
+    pub(super) with_time: bool,
+    /// Series to read
+    pub(super) series: OsString,
+    /// Timestamp in the store's unit; without it the newest value
+    #[arg(allow_negative_numbers = true)]
+    pub(super) time: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "scope", required = true, multiple = true)]
+pub(super) struct DeleteArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// Series to delete, or to delete from
+    #[arg(group = "scope")]
+    pub(super) series: Option<OsString>,
+    /// Delete only the value at this timestamp
+    #[arg(allow_negative_numbers = true, requires = "series", conflicts_with_all = ["from", "to"])]
+    pub(super) time: Option<i64>,
+    /// First timestamp to delete
+    #[arg(long, allow_negative_numbers = true, requires = "series", value_name = "TIME")]
+    pub(super) from: Option<i64>,
+    /// Last timestamp to delete
+    #[arg(long, allow_negative_numbers = true, requires = "series", value_name = "TIME")]
+    pub(super) to: Option<i64>,
+    /// Delete all series that start with this
+    #[arg(long, group = "scope", conflicts_with = "series")]
+    pub(super) prefix: Option<OsString>,
+    /// Delete everything
+    #[arg(long, group = "scope", conflicts_with_all = ["series", "prefix"])]
+    pub(super) everything: bool,
+}
+
+/// Which samples.
+#[derive(Debug, Args)]
+pub(super) struct TimeRange {
+    /// First timestamp
+    #[arg(long, allow_negative_numbers = true, default_value_t = i64::MIN, hide_default_value = true, value_name = "TIME")]
+    pub(super) from: i64,
+    /// Last timestamp, included
+    #[arg(long, allow_negative_numbers = true, default_value_t = i64::MAX, hide_default_value = true, value_name = "TIME")]
+    pub(super) to: i64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScanArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    #[command(flatten)]
+    pub(super) range: TimeRange,
+    /// Series to read
+    #[arg(required_unless_present = "prefix")]
+    pub(super) series: Option<OsString>,
+    /// Read all series that start with this
+    #[arg(long, conflicts_with = "series")]
+    pub(super) prefix: Option<OsString>,
+    /// Last series first, newest sample first
+    #[arg(long)]
+    pub(super) reverse: bool,
+    /// Stop after this many samples
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatsArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// Print name=value a line, for programs
+    #[arg(long)]
+    pub(super) fields: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// Type of the values
+    #[arg(long = "type", value_enum, default_value_t = TypeArg::F64)]
+    pub(super) value_type: TypeArg,
+    /// Files to load, one after the other
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    #[command(flatten)]
+    pub(super) range: TimeRange,
+    /// Only series that start with this
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(super) prefix: OsString,
+    /// How values are written
+    #[arg(long, value_enum, default_value_t = ValuesArg::Text)]
+    pub(super) values: ValuesArg,
+    /// Form of the output; typed carries all slots, types and bytes
+    #[arg(long, value_enum, default_value_t = FormatArg::Csv, conflicts_with = "values")]
+    pub(super) format: FormatArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DataArgs {
+    /// The data directory
+    #[arg(value_name = "DATA")]
+    pub(super) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    /// The file, where it lies in its data directory
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Print only what describes the file, not its records and entries
+    #[arg(long)]
+    pub(super) brief: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// Protocol to speak
+    #[arg(long, value_enum, default_value_t = ProtocolArg::Native)]
+    pub(super) protocol: ProtocolArg,
+    /// Connections, each with a thread of its own
+    #[arg(short = 'c', long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
+    pub(super) connections: u16,
+    /// Requests that a connection sends before it reads their replies
+    #[arg(short = 'P', long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
+    pub(super) pipeline: u16,
+    /// Requests in all, per test; overrides --duration
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(super) requests: Option<u64>,
+    /// Time per test
+    #[arg(short = 'd', long, default_value = "10s", value_name = "DURATION")]
+    pub(super) duration: String,
+    /// Bytes of a value; without it values are floats (native), or 8 bytes (resp)
+    #[arg(long, value_name = "SIZE")]
+    pub(super) value_size: Option<String>,
+    /// Series that are written and read
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), value_name = "N")]
+    pub(super) keyspace: u64,
+    /// What to measure
+    #[arg(long = "test", value_enum, value_delimiter = ',', default_values = ["put", "get"])]
+    pub(super) tests: Vec<TestArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TypeArg {
+    F64,
+    I64,
+    Bytes,
+}
+
+impl From<TypeArg> for ValueType {
+    fn from(arg: TypeArg) -> Self {
+        match arg {
+            TypeArg::F64 => Self::F64,
+            TypeArg::I64 => Self::I64,
+            TypeArg::Bytes => Self::Bytes,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ValuesArg {
+    /// Header and readable numbers
+    Text,
+    /// No header, floats as 16 hex digits
+    Bits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatArg {
+    /// series,timestamp,value
+    Csv,
+    /// Tab-separated series, slot, type, value with escapes
+    Typed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProtocolArg {
+    Native,
+    Resp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TestArg {
+    /// Writes (SET in RESP)
+    Put,
+    /// Reads of what was written (GET in RESP)
+    Get,
+}
+
+/// The settings of `serve` as given on the command line, not yet parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServeArgs {
+    /// Values by flag name.
+    pub flags: BTreeMap<&'static str, Vec<String>>,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+}
+
+impl clap::FromArgMatches for ServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = BTreeMap::new();
+        for flag in FLAGS {
+            if let Some(values) = matches.get_many::<String>(flag.name) {
+                flags.insert(flag.name, values.cloned().collect());
+            }
+        }
+        Ok(Self { flags, config: matches.get_one::<PathBuf>("config").cloned() })
+    }
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ServeArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help(
+                "TOML file with lines like `max-clients = 500`; flags and variables win [env: TSKV_CONFIG]",
+            );
+        let flags = FLAGS.iter().map(|flag| {
+            let default = match flag.default {
+                "" => String::new(),
+                default => format!(" [default: {default}]"),
+            };
+            Arg::new(flag.name)
+                .long(flag.name)
+                .value_name(flag.value_name)
+                .action(if flag.repeatable { ArgAction::Append } else { ArgAction::Set })
+                .allow_negative_numbers(true)
+                .help(format!("{}{default}", flag.help))
+        });
+        command.arg(config).args(flags).after_help(SERVE_HELP)
+    }
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+const SERVE_HELP: &str = "\
+Every setting can also be given as a variable, TSKV_MAX_CLIENTS=500, or in the --config file. A flag
+wins over the variable, the variable over the file. Sizes need a unit (64MiB, 64MB) or are bytes.
+
+Examples:
+  tskv serve
+  tskv serve --data /var/lib/tskv --cores 4 --sync interval=10ms
+  tskv serve --listen 0.0.0.0:7878 --password-file /etc/tskv/password
+
+When it is ready it prints one line to stdout: tskv ready listen=… admin=… backend=… cores=…
+The log goes to stderr. TERM or INT ends it cleanly, a second one at once; nothing acknowledged is lost.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, FromArgMatches};
+
+    fn serve(line: &[&str]) -> Result<ServeArgs, clap::Error> {
+        let command = ServeArgs::augment_args(clap::Command::new("serve"));
+        let matches = command.try_get_matches_from(["serve"].iter().chain(line))?;
+        ServeArgs::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn command_lines_are_well_formed() {
+        // clap checks names and conflicts only when asked, and else panics at the operator's first use.
+        Cli::command().debug_assert();
+        ServeArgs::augment_args(clap::Command::new("serve")).debug_assert();
+    }
+
+    #[test]
+    fn serve_takes_every_flag_of_the_configuration() {
+        // A flag that is documented and not accepted, or accepted and dropped, cannot be set at all.
+        let line: Vec<_> =
+            FLAGS.iter().flat_map(|flag| [format!("--{}", flag.name), "x".to_owned()]).collect();
+        let line: Vec<_> =
+            line.iter().map(String::as_str).chain(["--config", "f", "--listen", "y"]).collect();
+        let args = serve(&line).unwrap();
+        assert_eq!(args.flags.len(), FLAGS.len());
+        assert_eq!(args.flags["listen"], ["x", "y"]);
+        assert_eq!(args.config, Some(PathBuf::from("f")));
+        assert!(serve(&["--data", "a", "--data", "b"]).is_err(), "given twice");
+        assert_eq!(
+            serve(&["--cores", "-1"]).unwrap().flags["cores"],
+            ["-1"],
+            "our own message names the range"
+        );
+    }
+
+    #[test]
+    fn mistyped_flag_is_answered_with_a_suggestion() {
+        // The operator should not have to read the whole help for one letter.
+        let error = serve(&["--max-client", "5"]).unwrap_err();
+        assert!(error.to_string().contains("--max-clients"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn help_shows_every_default_and_an_example() {
+        // A default that only the source knows is no default for an operator.
+        let help = ServeArgs::augment_args(clap::Command::new("serve")).render_long_help().to_string();
+        for flag in FLAGS {
+            assert!(
+                help.contains(&format!("--{}", flag.name)) && help.contains(flag.default),
+                "{}",
+                flag.name
+            );
+        }
+        assert!(help.contains("tskv serve --data /var/lib/tskv"));
+    }
+
+    #[test]
+    fn timestamps_may_be_negative_and_deletes_are_unambiguous() {
+        // Times before 1970 look like flags; a delete understood too widely cannot be undone.
+        let parse = |line: &[&str]| Cli::try_parse_from(["tskv"].iter().chain(line));
+        assert!(parse(&["put", "a", "-5", "-1.5"]).is_ok());
+        assert!(parse(&["get", "a", "-5"]).is_ok());
+        assert!(parse(&["scan", "a", "--from", "-5"]).is_ok());
+        assert!(parse(&["delete", "a", "-5"]).is_ok());
+        for bad in [
+            &["delete"][..],
+            &["delete", "--from", "1"],
+            &["delete", "a", "--prefix", "b"],
+            &["delete", "a", "5", "--from", "1"],
+            &["delete", "a", "--everything"],
+            &["scan"],
+            &["scan", "a", "--prefix", "b"],
+            &["export", "--values", "bits", "--format", "typed"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+}

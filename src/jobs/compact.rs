@@ -1,0 +1,45 @@
+//! Merge: several tables become fewer, without what nobody can see any more.
+
+use super::error::JobError;
+use super::flush::TableJob;
+use super::table_files::{JobTable, TableWriter};
+use crate::model::Seqno;
+use crate::storage::compaction::{Merge, MergeOptions, OutsideTable, Plan, TableInput};
+use crate::storage::version::{Table, Version};
+use std::sync::Arc;
+
+/// Runs a plan over the tables of `version`. The new tables are durable but belong to nobody yet. Returns them and how
+/// many bytes were written.
+pub(super) fn merge_tables(
+    job: &TableJob,
+    version: &Version,
+    plan: &Plan,
+    horizon: Seqno,
+) -> Result<(Vec<Arc<Table>>, u64), JobError> {
+    let (inputs, outside): (Vec<_>, Vec<_>) =
+        version.tables().iter().partition(|table| plan.inputs.contains(&table.meta.id));
+    assert_eq!(inputs.len(), plan.inputs.len(), "a plan is made of tables of the version");
+    let inputs = inputs.into_iter().map(|table| {
+        let (job, table) = (job.clone(), Arc::clone(table));
+        Box::new(JobTable { job, table }) as Box<dyn TableInput>
+    });
+    let outside = outside.into_iter().map(|table| OutsideTable {
+        meta: table.meta.clone(),
+        range_deletes: table.index.range_deletes().to_vec(),
+    });
+    let options = MergeOptions {
+        horizon,
+        snapshot_horizon: horizon,
+        outside: outside.collect(),
+        spans: plan.spans.clone(),
+        output: job.output(),
+    };
+    let mut merge = Merge::new(inputs.collect(), options);
+    let mut writer = TableWriter::new(Arc::clone(&job.files), job.store);
+    while let Some(event) = merge.step().map_err(|error| job.check_stop().err().unwrap_or(error.into()))? {
+        job.check_stop()?;
+        writer.take(event)?;
+    }
+    let bytes = writer.bytes();
+    Ok((writer.finish()?, bytes))
+}

@@ -1,0 +1,133 @@
+//! Flush: a memtable becomes tables.
+
+use super::error::JobError;
+use super::table_files::TableWriter;
+use crate::io::Files;
+use crate::model::{KeyRange, SlotClass, StoreId, TableId, TimeUnit};
+use crate::storage::columns::Columns;
+use crate::storage::compaction::{Flush, FlushOptions, OutputOptions};
+use crate::storage::memtable::{Memtable, SeriesPlace};
+use crate::storage::version::Table;
+use std::borrow::Borrow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What every job that writes tables needs.
+#[derive(Clone)]
+pub(super) struct TableJob {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) store: StoreId,
+    pub(super) unit: TimeUnit,
+    pub(super) bloom_bits: u8,
+    pub(super) table_bytes_target: u64,
+    pub(super) boundaries: Vec<Box<[u8]>>,
+    /// The next free table id. Only ever grows; a crash may leave gaps.
+    pub(super) next_table: Arc<AtomicU64>,
+    /// Set when the store is being closed.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl TableJob {
+    pub(super) fn output(&self) -> OutputOptions {
+        let next_table = Arc::clone(&self.next_table);
+        OutputOptions {
+            store: self.store,
+            bloom_bits: self.bloom_bits,
+            boundaries: self.boundaries.clone(),
+            table_bytes_target: self.table_bytes_target,
+            next_id: Box::new(move || TableId(next_table.fetch_add(1, Ordering::Relaxed))),
+        }
+    }
+    /// Length of a span of level 0, in the store's unit.
+    pub(super) fn span_base(&self) -> i64 {
+        span_base(self.unit)
+    }
+    /// Ends the job when the store is being closed; asked between blocks.
+    pub(super) fn check_stop(&self) -> Result<(), JobError> {
+        if self.stop.load(Ordering::Relaxed) { Err(JobError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// Length of a span of level 0 in units of `unit`.
+pub(super) fn span_base(unit: TimeUnit) -> i64 {
+    crate::limits::SPAN_BASE_MS / 1000 * unit.per_second()
+}
+
+/// Writes the entries of `memtable` that lie in `keys`, and its range deletes clipped to them, as tables. They are
+/// durable but belong to nobody yet. Returns them and how many bytes were written.
+pub(super) fn flush_memtable(
+    job: &TableJob,
+    memtable: &Memtable,
+    keys: &KeyRange,
+) -> Result<(Vec<Arc<Table>>, u64), JobError> {
+    let options = FlushOptions { output: job.output(), span_base: job.span_base(), keys: keys.clone() };
+    let mut flush = Flush::new(options, MemtableRuns::new(memtable, keys), memtable.range_deletes());
+    let mut writer = TableWriter::new(Arc::clone(&job.files), job.store);
+    while let Some(event) = flush.step() {
+        job.check_stop()?;
+        writer.take(event)?;
+    }
+    let bytes = writer.bytes();
+    Ok((writer.finish()?, bytes))
+}
+
+/// The runs of a memtable in the order of tables; a clone starts where the original stands.
+#[derive(Clone)]
+struct MemtableRuns<'a> {
+    memtable: &'a Memtable,
+    keys: &'a KeyRange,
+    place: SeriesPlace,
+    class_index: usize,
+    piece: usize,
+}
+
+const CLASSES: [SlotClass; 3] = [SlotClass::Metadata, SlotClass::Timeless, SlotClass::Time];
+
+impl<'a> MemtableRuns<'a> {
+    fn new(memtable: &'a Memtable, keys: &'a KeyRange) -> Self {
+        Self { memtable, keys, place: memtable.seek_series(&keys.start), class_index: 0, piece: 0 }
+    }
+}
+
+impl<'a> Iterator for MemtableRuns<'a> {
+    type Item = (&'a [u8], SlotClass, RunColumns<'a>);
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let series = self.memtable.series_at(self.place).filter(|series| self.keys.contains(series))?;
+            let Some(&class) = CLASSES.get(self.class_index) else {
+                self.place = self.memtable.place_after(self.place);
+                (self.class_index, self.piece) = (0, 0);
+                continue;
+            };
+            let run = self.memtable.run_at(self.place, class).filter(|run| self.piece < run.piece_count());
+            let Some(run) = run else {
+                self.class_index += 1;
+                self.piece = 0;
+                continue;
+            };
+            let (columns, range) = run.piece(self.piece);
+            self.piece += 1;
+            if range.len() == columns.len() {
+                return Some((series, class, RunColumns::Shared(columns)));
+            }
+            // Short series share columns with others.
+            let mut own = Columns::default();
+            range.for_each(|index| own.push(columns.times()[index], columns.seqno(index), columns.op(index)));
+            return Some((series, class, RunColumns::Own(own)));
+        }
+    }
+}
+
+#[derive(Clone)]
+enum RunColumns<'a> {
+    Shared(&'a Columns),
+    Own(Columns),
+}
+impl Borrow<Columns> for RunColumns<'_> {
+    fn borrow(&self) -> &Columns {
+        match self {
+            Self::Shared(columns) => columns,
+            Self::Own(columns) => columns,
+        }
+    }
+}

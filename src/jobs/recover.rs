@@ -1,0 +1,202 @@
+//! Recovery: what the log holds becomes tables.
+//!
+//! Every live segment of every stream is replayed into a memtable that is flushed whenever it is full, so memory stays
+//! bounded however long the log is. Nothing of it counts before the manifest names the tables and retires the segments
+//! in one frame: until then a crash leaves unnamed files, and the next open does the same again.
+//!
+//! A delete of many keys stands in each shard's stream with that shard's own seqno and means that shard's keys only.
+//! Streams were written under the boundaries that the manifest names, so it is clipped to them: read as a delete of all
+//! keys it would hide what other shards wrote later under lower seqnos.
+
+use super::error::OpenError;
+use super::flush::{TableJob, flush_memtable};
+use super::layout::Inventory;
+use super::options::Progress;
+use super::table_files::FileSource;
+use crate::encoding::Corruption;
+use crate::io::Files;
+use crate::model::{EntryOp, KeyRange, Lsn, SegmentSeq, Seqno, StreamId};
+use crate::storage::manifest::names::{manifest_path, segment_path};
+use crate::storage::manifest::{SegmentEntry, State};
+use crate::storage::memtable::Memtable;
+use crate::storage::range_delete::RangeDelete;
+use crate::storage::version::Table;
+use crate::storage::wal::{Record, ReplayInput, SegmentEnd, check_chain, replay_segment};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What an open did and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Whether the store was created by this open.
+    pub created: bool,
+    /// Segments that were replayed.
+    pub segments: usize,
+    /// Records in them.
+    pub records: u64,
+    /// Streams whose last write was cut off; it was never acknowledged as durable.
+    pub torn_tails: u64,
+    /// Bytes of those writes.
+    pub torn_bytes: u64,
+    /// Bytes of a manifest edit that was cut off.
+    pub manifest_torn_bytes: u64,
+    /// Tables that the records became.
+    pub tables_written: usize,
+    /// Files and directories that are not ours; left alone.
+    pub foreign: Vec<PathBuf>,
+    /// Files of ours that nobody named; removed.
+    pub collected: Vec<PathBuf>,
+}
+
+/// What the log held.
+pub(super) struct Recovered {
+    pub(super) tables: Vec<Arc<Table>>,
+    pub(super) seqno_max: Seqno,
+}
+
+/// A stretch of keys per stream, as the manifest's boundaries cut them.
+pub(super) fn shard_keys(boundaries: &[Box<[u8]>], shard: usize) -> KeyRange {
+    let start = shard.checked_sub(1).and_then(|before| boundaries.get(before)).cloned().unwrap_or_default();
+    KeyRange { start, end: boundaries.get(shard).cloned() }
+}
+
+/// Replays all segments of `state` into tables.
+pub(super) fn recover(
+    job: &TableJob,
+    state: &State,
+    inventory: &Inventory,
+    memory_bytes: usize,
+    report: &mut RecoveryReport,
+    progress: &dyn Fn(Progress),
+) -> Result<Recovered, OpenError> {
+    let mut replay =
+        Replay { job, memory_bytes, memtable: Memtable::new(0), tables: Vec::new(), failed: None };
+    let mut seqno_max = Seqno(0);
+    for (stream, segments) in by_stream(state) {
+        let keys = shard_keys(&state.boundaries, usize::from(stream.0));
+        let mut chain = Vec::new();
+        for (seq, entry) in segments {
+            let input = check_segment(state, inventory, seq, entry)?;
+            let end = replay.segment(state, &input, &keys)?;
+            seqno_max = seqno_max.max(end.seqnos.map_or(Seqno(0), |(_, max)| max));
+            report.segments += 1;
+            report.records += end.records;
+            report.torn_tails += u64::from(end.torn_bytes > 0);
+            report.torn_bytes += end.torn_bytes;
+            progress(Progress::Replay {
+                done: report.segments,
+                total: state.segments.len(),
+                records: report.records,
+            });
+            chain.push((input, end));
+        }
+        check_chain(&chain)?;
+    }
+    progress(Progress::Flush);
+    replay.flush()?;
+    report.tables_written = replay.tables.len();
+    Ok(Recovered { tables: replay.tables, seqno_max })
+}
+
+/// Segments of each stream in the order they were written.
+pub(super) fn by_stream(state: &State) -> BTreeMap<StreamId, Vec<(SegmentSeq, SegmentEntry)>> {
+    let mut streams: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (&seq, &entry) in &state.segments {
+        streams.entry(entry.stream).or_default().push((seq, entry));
+    }
+    streams
+}
+
+/// A listed segment must be there in full; its content is judged by the replay.
+pub(super) fn check_segment(
+    state: &State,
+    inventory: &Inventory,
+    seq: SegmentSeq,
+    entry: SegmentEntry,
+) -> Result<ReplayInput, OpenError> {
+    let path = segment_path(seq);
+    let manifest = manifest_path(inventory.manifests.last().copied().unwrap_or(0));
+    let found = inventory.segments.get(&seq);
+    inventory.require(&path, found.is_some(), &manifest)?;
+    if usize::from(entry.stream.0) > state.boundaries.len() {
+        let expected = format!("a stream below {}", state.boundaries.len() + 1);
+        let found = format!("segment {:016x} of stream {}", seq.0, entry.stream.0);
+        return Err(OpenError::Damaged(Corruption::new(manifest, 0, expected, found)));
+    }
+    if let Some(&found) = found.filter(|bytes| **bytes != entry.bytes) {
+        let at = found.min(entry.bytes);
+        let expected = format!("{} bytes in all", entry.bytes);
+        return Err(OpenError::Damaged(Corruption::new(path, at, expected, found.to_string())));
+    }
+    Ok(ReplayInput { seq, stream: entry.stream, salt: entry.salt, bytes: entry.bytes, file: path })
+}
+
+struct Replay<'a> {
+    job: &'a TableJob,
+    memory_bytes: usize,
+    memtable: Memtable,
+    tables: Vec<Arc<Table>>,
+    failed: Option<OpenError>,
+}
+
+impl Replay<'_> {
+    fn segment(
+        &mut self,
+        state: &State,
+        input: &ReplayInput,
+        keys: &KeyRange,
+    ) -> Result<SegmentEnd, OpenError> {
+        let files: &dyn Files = &*self.job.files;
+        let file = files.open(&input.file).map_err(OpenError::io("opening", &input.file))?;
+        // The pages may be in the kernel's memory only, left there by a process that was killed.
+        files.sync(&file).map_err(OpenError::io("syncing", &input.file))?;
+        let job = self.job;
+        let mut source = FileSource::new(&*job.files, file).map_err(OpenError::io("reading", &input.file))?;
+        let mut visit = |seqno: Seqno, record: Record<'_>| self.take(seqno, &record, keys);
+        let end = replay_segment(state.store, input, &mut source, &mut visit);
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(end?),
+        }
+    }
+
+    fn take(&mut self, seqno: Seqno, record: &Record<'_>, keys: &KeyRange) -> ControlFlow<()> {
+        // No reply waits for it: the log that it comes from is durable.
+        let lsn = Lsn(0);
+        match *record {
+            Record::Put { series, slot, value } => {
+                self.memtable.insert(series, slot, seqno, EntryOp::Put(value), lsn, true);
+            }
+            Record::DeleteSlot { series, slot } => {
+                self.memtable.insert(series, slot, seqno, EntryOp::Delete, lsn, true);
+            }
+            Record::Delete(scope) => {
+                if let Some(delete) = RangeDelete::new(scope, seqno).clip(keys) {
+                    self.memtable.delete_range(delete, lsn);
+                }
+            }
+        }
+        if self.memtable.bytes() < self.memory_bytes {
+            return ControlFlow::Continue(());
+        }
+        match self.flush() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), OpenError> {
+        let memtable = std::mem::replace(&mut self.memtable, Memtable::new(0));
+        if memtable.is_empty() {
+            return Ok(());
+        }
+        let (tables, _) = flush_memtable(self.job, &memtable, &KeyRange::all())?;
+        self.tables.extend(tables);
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! What the background work is doing, for STATS and metrics.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A picture of the background work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobsStatus {
+    /// Tables of the version.
+    pub tables: usize,
+    /// Bytes of them.
+    pub table_bytes: u64,
+    /// Live WAL segments.
+    pub segments: usize,
+    /// Bytes of them.
+    pub segment_bytes: u64,
+    /// Flushes that run now.
+    pub flushes_running: usize,
+    /// Memtables that wait for their flush or for its installation.
+    pub flushes_waiting: usize,
+    /// Bytes of memory of those.
+    pub flush_backlog_bytes: u64,
+    /// Merges that run now.
+    pub merges_running: usize,
+    /// Bytes that the next merges would read.
+    pub merge_backlog_bytes: u64,
+    /// Flushes since the start.
+    pub flushes_total: u64,
+    /// Bytes of tables that they wrote.
+    pub flush_bytes_total: u64,
+    /// Merges since the start.
+    pub merges_total: u64,
+    /// Bytes that they read.
+    pub merge_bytes_read_total: u64,
+    /// Bytes that they wrote.
+    pub merge_bytes_written_total: u64,
+    /// Segments made since the start.
+    pub segments_made_total: u64,
+    /// Of these, out of a retired one.
+    pub segments_recycled_total: u64,
+    /// Manifest edits since the start.
+    pub edits_total: u64,
+    /// Jobs and edits that failed.
+    pub failures_total: u64,
+    /// Whether something waits for disk space.
+    pub out_of_space: bool,
+    /// The last failure, as a sentence.
+    pub last_error: Option<String>,
+}
+
+/// Where the coordinator shows its status; clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct StatusBoard(Arc<Mutex<JobsStatus>>);
+
+impl StatusBoard {
+    /// The picture as of the last message that the coordinator handled.
+    #[must_use]
+    pub fn read(&self) -> JobsStatus {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    pub(super) fn write(&self, status: JobsStatus) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}

@@ -1,0 +1,60 @@
+//! Facts about the store and the process as a whole.
+
+/// The store and the process at one moment; filled in by the server, from the coordinator and the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct StoreSnapshot {
+    /// Version of tskv.
+    pub version: String,
+    /// Seconds since the daemon was ready.
+    pub uptime_seconds: u64,
+    /// The store's id in hex.
+    pub store: String,
+    /// Directory of the store.
+    pub data: String,
+    /// Unit of timestamps: `ms`, `us`, `ns`.
+    pub time_unit: String,
+    /// Sync policy as `--sync` writes it.
+    pub sync: String,
+    /// Backend in use: `io_uring`, `epoll`.
+    pub backend: String,
+    /// Why it is not the one that `auto` prefers; `None` when it is.
+    pub backend_reason: Option<String>,
+    /// Addresses that clients connect to.
+    pub listen: Vec<String>,
+    /// First key of each shard but the first.
+    pub boundaries: Vec<Box<[u8]>>,
+    /// Live tables.
+    pub sstable_files: u64,
+    /// Bytes of them.
+    pub sstable_bytes: u64,
+    /// WAL segments that recovery would read, over all streams.
+    pub wal_segments: u64,
+    /// Bytes that they take on disk.
+    pub wal_bytes: u64,
+    /// Memtables flushed.
+    pub flushes: u64,
+    /// Bytes of tables that flushes wrote.
+    pub flush_bytes: u64,
+    /// Merges done.
+    pub compactions: u64,
+    /// Bytes that merges read.
+    pub compaction_read_bytes: u64,
+    /// Bytes that merges wrote.
+    pub compaction_written_bytes: u64,
+    /// Bytes that merges still have to read to reach the wanted shape.
+    pub compaction_debt_bytes: u64,
+    /// Flushes and merges that failed and are tried again.
+    pub job_failures: u64,
+    /// Bytes that the file system has left.
+    pub disk_free_bytes: u64,
+    /// Whether writes are refused for want of space.
+    pub disk_full: bool,
+    /// Nanoseconds that recovery took at start.
+    pub recovery_ns: u64,
+    /// Records that it replayed.
+    pub recovery_records: u64,
+    /// Streams whose last frame was torn by a crash and cut off.
+    pub torn_tails: u64,
+    /// Bytes cut off.
+    pub torn_bytes: u64,
+}

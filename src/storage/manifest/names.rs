@@ -1,0 +1,59 @@
+//! Names of a store's files, relative to the data directory. A number is written as sixteen lower-case hex digits;
+//! whatever is spelled otherwise is not ours.
+
+use crate::model::{SegmentSeq, TableId};
+use std::path::{Path, PathBuf};
+
+/// Held by the process that has the store open.
+pub const LOCK: &str = "LOCK";
+/// Names the manifest.
+pub const CURRENT: &str = "CURRENT";
+/// Becomes `CURRENT` by a rename.
+pub const CURRENT_NEXT: &str = "CURRENT.next";
+/// Bytes kept back for the manifest of a full disk.
+pub const BALLAST: &str = "ballast";
+/// Directory of manifests.
+pub const MANIFEST_DIR: &str = "manifest";
+/// Directory of WAL segments.
+pub const WAL_DIR: &str = "wal";
+/// Directory of tables.
+pub const TABLES_DIR: &str = "tables";
+
+const DIGITS: usize = 16;
+
+/// Path of manifest `number`.
+#[must_use]
+pub fn manifest_path(number: u64) -> PathBuf {
+    Path::new(MANIFEST_DIR).join(format!("M-{number:016x}.log"))
+}
+/// Path of a WAL segment.
+#[must_use]
+pub fn segment_path(seq: SegmentSeq) -> PathBuf {
+    Path::new(WAL_DIR).join(format!("{:016x}.wal", seq.0))
+}
+/// Path of a table.
+#[must_use]
+pub fn table_path(id: TableId) -> PathBuf {
+    Path::new(TABLES_DIR).join(format!("{:016x}.sst", id.0))
+}
+/// The number of a manifest, by its file name.
+#[must_use]
+pub fn parse_manifest(name: &str) -> Option<u64> {
+    parse(name, "M-", ".log")
+}
+/// The number of a segment, by its file name.
+#[must_use]
+pub fn parse_segment(name: &str) -> Option<SegmentSeq> {
+    parse(name, "", ".wal").map(SegmentSeq)
+}
+/// The number of a table, by its file name.
+#[must_use]
+pub fn parse_table(name: &str) -> Option<TableId> {
+    parse(name, "", ".sst").map(TableId)
+}
+
+fn parse(name: &str, prefix: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    let ours = digits.len() == DIGITS && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    ours.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
