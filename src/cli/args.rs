@@ -29,6 +29,16 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the daemon
+    #[command(after_help = "Examples:
+  tskv serve                                   data in ./tskv-data, clients on 127.0.0.1:7878
+  tskv serve --data /var/lib/tskv --cores 4
+  tskv serve --sync interval=10ms              a power cut may take the last 10 ms
+  tskv serve --listen 0.0.0.0:7878 --password-file /etc/tskv/password
+
+Every flag can also be set as TSKV_<FLAG> in the environment and as a line of --config FILE.
+Prints one line 'tskv ready …' on stdout when it serves. SIGTERM and SIGINT stop it; twice means now.")]
+    Serve(ServeArgs),
     /// Ask whether a daemon answers
     Ping(Connect),
     /// Store one value

@@ -23,9 +23,8 @@ pub use quantity::{parse_bytes, parse_duration};
 pub use sources::{Loaded, Sources};
 
 pub use crate::io::BackendKind;
-pub use crate::storage::wal::SyncPolicy;
-
 use crate::limits;
+pub use crate::storage::wal::SyncPolicy;
 use crate::model::TimeUnit;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 const GROWTH_BYTES_MIN: u64 = 1 << 20;
 
 /// The manifest that `CURRENT` names, ready for more edits.
-pub struct ManifestLog {
+pub(super) struct ManifestLog {
     files: Arc<dyn Files>,
     encoder: LogEncoder,
     file: FileRef,
@@ -40,7 +40,7 @@ impl ManifestLog {
     ///
     /// # Errors
     /// When the machine refuses; the store is then as before.
-    pub fn create(
+    pub(super) fn create(
         files: Arc<dyn Files>,
         number: u64,
         state: &State,
@@ -68,7 +68,7 @@ impl ManifestLog {
     /// # Errors
     /// When neither an append nor a new manifest succeeds. The edits may or may not survive a crash then: the caller
     /// keeps them and calls again.
-    pub fn commit(&mut self, edits: &[Edit], next: &State) -> Result<(), JobError> {
+    pub(super) fn commit(&mut self, edits: &[Edit], next: &State) -> Result<(), JobError> {
         let edited = self.encoder.end() - self.snapshot_end;
         let grown = edited > self.growth_bytes_min.max(2 * self.snapshot_end);
         if !self.broken && !grown && self.append(edits).is_ok() {
@@ -79,13 +79,13 @@ impl ManifestLog {
 
     /// The number of the manifest that is written.
     #[must_use]
-    pub fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.encoder.number()
     }
 
     /// Makes the last mark durable too, so that damage to the last frame is told from a torn one. For shutdown; a
     /// failure costs only that.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if !self.broken && self.files.sync(&self.file).is_err() {
             self.broken = true;
         }

@@ -23,6 +23,8 @@ enum Node {
 struct Inode {
     data: Vec<u8>,
     synced: Vec<u8>,
+    /// A sync has failed: the kernel may have dropped the pages, and later syncs succeed without them.
+    dropped: bool,
 }
 
 #[derive(Clone, Default)]
@@ -32,6 +34,7 @@ struct World {
     durable_names: BTreeMap<PathBuf, Node>,
     calls: u64,
     die_at: Option<u64>,
+    fail_at: Option<u64>,
     dead: bool,
     space: Option<u64>,
     locked: bool,
@@ -67,6 +70,11 @@ impl TestDisk {
         let mut world = self.world();
         world.die_at = Some(world.calls + count);
     }
+    /// Lets the `count`-th changing call from now fail, and only that one. A write may leave a part of its bytes.
+    pub(crate) fn fail_after(&self, count: u64) {
+        let mut world = self.world();
+        world.fail_at = Some(world.calls + count);
+    }
     /// Whether the machine has died.
     pub(crate) fn is_dead(&self) -> bool {
         self.world().dead
@@ -83,6 +91,7 @@ impl TestDisk {
         for inode in &mut next.inodes {
             inode.data = torn(inode, &mut random);
             inode.synced = inode.data.clone();
+            inode.dropped = false;
         }
         let paths = world.names.keys().chain(world.durable_names.keys());
         for path in paths {
@@ -100,7 +109,7 @@ impl TestDisk {
         let mut world = self.world().clone();
         world.locked = false;
         world.dead = false;
-        world.die_at = None;
+        (world.die_at, world.fail_at) = (None, None);
         Self { world: Arc::new(Mutex::new(world)) }
     }
     /// A file's bytes.
@@ -120,7 +129,7 @@ impl TestDisk {
     pub(crate) fn plant(&self, path: impl AsRef<Path>, data: &[u8]) {
         let mut world = self.world();
         let node = Node::File(world.inodes.len());
-        world.inodes.push(Inode { data: data.to_vec(), synced: data.to_vec() });
+        world.inodes.push(Inode { data: data.to_vec(), synced: data.to_vec(), dropped: false });
         world.names.insert(path.as_ref().to_owned(), node);
         world.durable_names.insert(path.as_ref().to_owned(), node);
     }
@@ -182,7 +191,8 @@ impl World {
         self.alive()?;
         self.calls += 1;
         self.dead = self.die_at.is_some_and(|at| self.calls >= at);
-        self.alive()
+        self.alive()?;
+        if self.fail_at == Some(self.calls) { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
     }
     fn alive(&self) -> io::Result<()> {
         if self.dead { Err(io::Error::other("the machine is dead")) } else { Ok(()) }
@@ -240,7 +250,9 @@ impl Files for TestDisk {
     }
     fn write_at(&self, file: &FileRef, buf: &[u8], offset: u64) -> io::Result<usize> {
         let mut world = self.world();
-        world.change()?;
+        let failed = world.change();
+        world.alive()?;
+        let buf = if failed.is_err() { &buf[..buf.len() / 2] } else { buf };
         let start = usize::try_from(offset).expect("small files");
         let grows = (start + buf.len()).saturating_sub(world.inode(file).data.len()) as u64;
         if let Some(space) = world.space {
@@ -252,14 +264,18 @@ impl Files for TestDisk {
         let data = &mut world.inode(file).data;
         data.resize(data.len().max(start + buf.len()), 0);
         data[start..start + buf.len()].copy_from_slice(buf);
-        Ok(buf.len())
+        failed.map(|()| buf.len())
     }
     fn sync(&self, file: &FileRef) -> io::Result<()> {
         let mut world = self.world();
-        world.change()?;
+        let failed = world.change();
+        world.alive()?;
         let inode = world.inode(file);
-        inode.synced = inode.data.clone();
-        Ok(())
+        inode.dropped |= failed.is_err();
+        if !inode.dropped {
+            inode.synced = inode.data.clone();
+        }
+        failed
     }
     fn file_bytes(&self, file: &FileRef) -> io::Result<u64> {
         let mut world = self.world();
@@ -329,7 +345,7 @@ impl Files for TestDisk {
         }
         world.locked = true;
         let index = world.inodes.len();
-        world.inodes.push(Inode { data: content.into(), synced: Vec::new() });
+        world.inodes.push(Inode { data: content.into(), ..Inode::default() });
         world.names.insert(path.to_owned(), Node::File(index));
         Ok(Box::new(Lock(Arc::clone(&self.world))))
     }

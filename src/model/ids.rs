@@ -57,3 +57,14 @@ pub struct OperationId {
     /// Which part of a request that was split over keys or shards.
     pub part: u32,
 }
+
+/// How the replies to a connection are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// RESP2.
+    Resp2,
+    /// RESP3, after `HELLO 3`.
+    Resp3,
+    /// Native frames; what the response's header takes over from the request's.
+    Native { opcode: u8, has_checksum: bool, request_id: u64 },
+}

@@ -16,7 +16,7 @@ pub use command::{
 };
 pub use entry::{DeleteScope, EntryOp, KeyRange};
 pub use file_ref::FileRef;
-pub use ids::{ConnectionId, Lsn, OperationId, SegmentSeq, Seqno, StoreId, StreamId, TableId};
+pub use ids::{ConnectionId, Dialect, Lsn, OperationId, SegmentSeq, Seqno, StoreId, StreamId, TableId};
 pub use key::{KeyError, Slot, SlotClass, check_series};
 pub use reply::{KeyKind, Reply, ReplyError, SeriesInfo};
 pub use time_unit::TimeUnit;

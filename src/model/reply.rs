@@ -24,8 +24,8 @@ pub enum Reply<'a> {
     Samples { times: &'a [i64], values: &'a [f64], width: usize },
     /// TYPE.
     Kind(KeyKind),
-    /// A page of live keys in order, and whether more may follow.
-    Keys { keys: &'a [Box<[u8]>], more: bool },
+    /// A page of live keys in order with what they hold, and whether more may follow.
+    Keys { keys: &'a [(Box<[u8]>, KeyKind)], more: bool },
     /// TS.INFO.
     SeriesInfo(&'a SeriesInfo),
     /// Entries of a scan, in order; `last` on the final chunk of this shard.

@@ -1,1 +1,22 @@
 //! The daemon: core loops, connections, mailboxes, start and shutdown.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod admission;
+mod connection;
+mod core_loop;
+mod desk;
+mod mailbox;
+mod native;
+mod net;
+mod node;
+mod output;
+mod pages;
+mod router;
+mod scan_relay;
+mod session;
+mod shared;
+mod slots;
+mod status;
+mod tokens;
+
+pub use node::{Running, ServeError, run};

@@ -1,4 +1,688 @@
 //! A shard: owner of one key range, as a function from events to effects.
+//!
+//! [`Shard::handle`] does no I/O, reads no clock, starts no thread and rolls no dice. It owns the stream's log, the
+//! memtables, the block cache and every operation that waits.
+//!
+//! A command runs as a **task**: steps that either finish with a reply or stop with a [`Pause`] that says why. A step
+//! that pauses has changed nothing; it runs again, from the beginning or from the position that the task keeps, when
+//! what it waits for is there. Invariants:
+//!
+//! - A write takes its seqno, enters the log and the memtable in one step; nothing can pause in between.
+//! - An operation that has read in order to write holds its series while it waits (`park`).
+//! - Replies computed from memory carry the log position they depend on (`gate`).
 #![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod aggregate;
+mod block_cache;
+mod effect;
+mod event;
+mod park;
+mod point;
+mod range;
+mod read;
+mod scan;
+mod series;
+mod write;
+
+pub use effect::{Effects, ReadId, ShardRequest};
+pub use event::Event;
+
+use crate::limits::MEMTABLES_FROZEN_MAX;
+use crate::model::{Command, KeyRange, Lsn, OperationId, Reply, ReplyError, SegmentSeq, Seqno};
+use crate::storage::memtable::Memtable;
+use crate::storage::read::{BlockRef, NewestSearch, Scratch};
+use crate::storage::sstable::TableError;
+use crate::storage::version::Version;
+use crate::storage::wal::{StreamOptions, StreamWriter, SyncPolicy, WalIo};
+use block_cache::BlockCache;
+use park::{Hold, ParkId, ParkState, Parked, Parking, Queued};
+use read::{Capture, Flights, Pins};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// A write that finds no room in log or memory waits this long before it is refused with BUSY.
+const STALL_NS_MAX: u64 = 5_000_000_000;
+
+/// What a shard is made for.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Keys that it owns.
+    pub keys: KeyRange,
+    /// Its stream.
+    pub stream: StreamOptions,
+    /// When a write counts as acknowledged.
+    pub sync: SyncPolicy,
+    /// A memtable is frozen at this size.
+    pub memtable_bytes: usize,
+    /// A memtable is frozen at this age, so that an idle shard does not keep old log alive.
+    pub memtable_age_ns: u64,
+    /// Size of full WAL segments.
+    pub wal_segment_bytes: u64,
+    /// Budget of the block cache.
+    pub cache_bytes: u64,
+    /// Above every seqno of the store.
+    pub seqno_start: Seqno,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardCounters {
+    /// Commands executed.
+    pub operations: u64,
+    /// Entries put or deleted.
+    pub entries_written: u64,
+    /// Range deletes.
+    pub range_deletes: u64,
+    /// Memtables frozen.
+    pub freezes: u64,
+    /// Blocks read from tables.
+    pub blocks_read: u64,
+    /// Writes that had to wait for room.
+    pub stalls: u64,
+    /// Table lookups that a Bloom filter ended.
+    pub bloom_negative: u64,
+}
+
+/// A figure of the present.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardGauges {
+    /// Bytes of all memtables.
+    pub memtable_bytes: u64,
+    /// Entries in them.
+    pub memtable_entries: u64,
+    /// Frozen memtables.
+    pub memtables_frozen: u64,
+    /// Bytes of the block cache.
+    pub cache_bytes: u64,
+    /// Cache lookups answered.
+    pub cache_hits: u64,
+    /// Cache lookups not answered.
+    pub cache_misses: u64,
+    /// Operations that wait.
+    pub parked: u64,
+    /// Log bytes not yet durable.
+    pub wal_bytes_unsynced: u64,
+    /// Live WAL segments.
+    pub wal_segments: u64,
+    /// The next seqno.
+    pub seqno_next: u64,
+}
+
+/// A memtable that takes no more writes.
+struct Frozen {
+    memtable: Arc<Memtable>,
+    flushing: bool,
+}
+
+/// What reads look at.
+struct Memory {
+    active: Memtable,
+    /// Oldest first.
+    frozen: VecDeque<Frozen>,
+    version: Arc<Version>,
+}
+
+/// See the module.
+pub struct Shard {
+    options: ShardOptions,
+    keys: KeyRange,
+    log: StreamWriter,
+    memory: Memory,
+    cache: BlockCache,
+    flights: Flights,
+    parking: Parking,
+    /// Operations with another slice to run.
+    runnable: VecDeque<ParkId>,
+    /// Writes without room, in order of arrival.
+    stalled: VecDeque<ParkId>,
+    /// Open snapshots and how many operations read at each.
+    snapshots: BTreeMap<Seqno, usize>,
+    next_seqno: Seqno,
+    /// Segments whose retirement has been asked for.
+    releasing: BTreeSet<SegmentSeq>,
+    segment_requested: bool,
+    /// The disk is full: no new segment can be made.
+    segment_delayed: bool,
+    closing: bool,
+    /// The writes without room are being tried again: others wait behind them.
+    retrying: bool,
+    active_since_ns: Option<u64>,
+    sync_deadline_ns: Option<u64>,
+    horizon_reported: Seqno,
+    horizon_due_ns: u64,
+    /// Memtable id through which everything must be sent for flushing, and the ticket to answer with.
+    freeze_waiters: VecDeque<(u64, u64)>,
+    counters: ShardCounters,
+    /// Space that lookups decode into.
+    scratch: Scratch,
+}
+
+/// Why a step could not finish.
+enum Pause {
+    /// These blocks are needed.
+    Need(Vec<BlockRef>),
+    /// The slice is used up; there is more to do.
+    Yield,
+    /// The client takes no more chunks at present.
+    Credit,
+    /// There is no room for the write at present.
+    Stall,
+    /// The command fails.
+    Refused(ReplyError<'static>),
+    /// A table is damaged or unreadable; this request fails.
+    Table(TableError),
+}
+
+/// Progress of one operation.
+#[derive(Default)]
+struct Task {
+    /// Replies are refused above this.
+    reply_bytes_max: usize,
+    /// What a waiting read sees; `None`: the present.
+    capture: Option<Capture>,
+    /// Blocks read for it.
+    pins: Pins,
+    /// Where a long read has got to.
+    progress: Progress,
+    /// How far a search for the newest sample has come, while it needs blocks.
+    search: NewestSearch,
+    /// A block read failed.
+    read_failure: Option<String>,
+}
+
+/// Where a long read has got to.
+#[derive(Default)]
+enum Progress {
+    #[default]
+    Start,
+    Scan(Box<scan::ScanTask>),
+    Range(Box<range::RangeTask>),
+    Keys(Box<scan::KeysTask>),
+}
+
+impl Shard {
+    /// A shard over what the store holds.
+    #[must_use]
+    pub fn new(options: ShardOptions, version: Arc<Version>) -> Self {
+        Self {
+            keys: options.keys.clone(),
+            log: StreamWriter::new(options.stream),
+            memory: Memory { active: Memtable::new(1), frozen: VecDeque::new(), version },
+            cache: BlockCache::new(options.cache_bytes),
+            flights: Flights::default(),
+            parking: Parking::default(),
+            runnable: VecDeque::new(),
+            stalled: VecDeque::new(),
+            snapshots: BTreeMap::new(),
+            next_seqno: options.seqno_start,
+            releasing: BTreeSet::new(),
+            segment_requested: false,
+            segment_delayed: false,
+            closing: false,
+            retrying: false,
+            active_since_ns: None,
+            sync_deadline_ns: None,
+            horizon_reported: Seqno(0),
+            horizon_due_ns: 0,
+            freeze_waiters: VecDeque::new(),
+            counters: ShardCounters::default(),
+            scratch: Scratch::default(),
+            options,
+        }
+    }
+
+    /// Takes one event. `now_ns` is the monotonic clock.
+    pub fn handle(&mut self, now_ns: u64, event: Event<'_>, fx: &mut impl Effects) {
+        match event {
+            Event::Execute { operation, command, reply_bytes_max } => {
+                self.execute(now_ns, operation, command, reply_bytes_max, fx);
+            }
+            Event::BlockRead { read, result } => self.block_read(now_ns, read, result, fx),
+            Event::Credit { operation, chunks } => self.add_credit(operation, chunks),
+            Event::Cancel { operation } => self.cancel(now_ns, operation, fx),
+            Event::WalDone { id, outcome } => {
+                self.log.completed(id, outcome);
+                self.retry_stalled(now_ns, fx);
+            }
+            Event::Version { version, flushed, retired } => {
+                self.next_seqno = self.next_seqno.max(Seqno(version.seqno_max().0 + 1));
+                self.memory.version = version;
+                for segment in retired {
+                    self.releasing.remove(&segment);
+                    self.log.release(segment);
+                }
+                flushed.into_iter().for_each(|id| self.drop_flushed(id));
+                self.horizon_due_ns = now_ns;
+                self.retry_stalled(now_ns, fx);
+            }
+            Event::SegmentReady(segment) => {
+                self.segment_requested = false;
+                self.segment_delayed = false;
+                self.log.add_ready(segment);
+                self.retry_stalled(now_ns, fx);
+            }
+            Event::SegmentDelayed => {
+                self.segment_delayed = true;
+                self.retry_stalled(now_ns, fx);
+            }
+            Event::FreezeNow { ticket } => {
+                self.log.rotate();
+                self.freeze_waiters.push_back((self.memory.active.id(), ticket));
+            }
+            Event::ReportHorizon => fx.request(ShardRequest::Horizon(self.horizon())),
+            Event::Observe(seqno) => self.next_seqno = self.next_seqno.max(Seqno(seqno.0.saturating_add(1))),
+            Event::Slice => self.run_slice(now_ns, fx),
+            Event::Maintain => {
+                self.expire_stalled(now_ns, fx);
+                self.maintain(now_ns, fx);
+            }
+            Event::Close => {
+                self.closing = true;
+                self.retry_stalled(now_ns, fx);
+                self.log.seal_for_shutdown();
+            }
+        }
+    }
+
+    /// The next WAL operation to submit, if one may fly now.
+    pub fn next_wal_io(&mut self) -> Option<WalIo> {
+        self.log.next_io()
+    }
+    /// Makes the bytes of a write that [`Shard::next_wal_io`] gave.
+    pub fn encode_wal(&mut self, id: u64, out: &mut [u8]) {
+        self.log.encode(id, out);
+    }
+    /// Hands over a segment before the first event.
+    pub fn add_segment(&mut self, segment: crate::storage::wal::SegmentSpec) {
+        self.log.add_ready(segment);
+    }
+    /// Replies with a gate up to here may leave.
+    #[must_use]
+    pub fn acked(&self) -> Lsn {
+        self.log.acked()
+    }
+    /// Whether the log refuses writes for ever.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.log.poisoned()
+    }
+    /// Whether the log has nothing staged or in flight.
+    #[must_use]
+    pub fn is_log_idle(&self) -> bool {
+        self.log.is_idle()
+    }
+    /// Whether some operation has another slice to run.
+    #[must_use]
+    pub fn has_slices(&self) -> bool {
+        !self.runnable.is_empty()
+    }
+    /// The highest seqno used so far.
+    #[must_use]
+    pub fn seqno(&self) -> Seqno {
+        Seqno(self.next_seqno.0 - 1)
+    }
+    /// When the shard wants `Event::Maintain` at the latest; `u64::MAX` when nothing is due.
+    #[must_use]
+    pub fn deadline_ns(&self) -> u64 {
+        let age = self.active_since_ns.map(|since| since.saturating_add(self.options.memtable_age_ns));
+        let horizon = (self.horizon() != self.horizon_reported).then_some(self.horizon_due_ns);
+        let stall = self.stalled.front().and_then(|id| match self.parking.get(*id)?.state {
+            ParkState::Stalled { deadline_ns } => Some(deadline_ns),
+            ParkState::Reading | ParkState::Runnable | ParkState::Credit => None,
+        });
+        [age, self.sync_deadline_ns, horizon, stall].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+    /// Counts since the start.
+    #[must_use]
+    pub fn counters(&self) -> ShardCounters {
+        self.counters
+    }
+    /// Figures of the present.
+    #[must_use]
+    pub fn gauges(&self) -> ShardGauges {
+        let frozen: usize = self.memory.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
+        let (cache_hits, cache_misses) = self.cache.hits_and_misses();
+        ShardGauges {
+            memtable_bytes: (self.memory.active.bytes() + frozen) as u64,
+            memtable_entries: self.memory.active.entries() as u64
+                + self.memory.frozen.iter().map(|frozen| frozen.memtable.entries() as u64).sum::<u64>(),
+            memtables_frozen: self.memory.frozen.len() as u64,
+            cache_bytes: self.cache.bytes(),
+            cache_hits,
+            cache_misses,
+            parked: self.parking.count() as u64,
+            wal_bytes_unsynced: self.log.staged().0 - self.log.synced().0,
+            wal_segments: self.log.live_segments().count() as u64,
+            seqno_next: self.next_seqno.0,
+        }
+    }
+
+    fn execute(
+        &mut self,
+        now_ns: u64,
+        operation: OperationId,
+        command: &Command<'_>,
+        reply_bytes_max: usize,
+        fx: &mut impl Effects,
+    ) {
+        self.counters.operations += 1;
+        if self.parking.must_queue(command.key()) {
+            if self.parking.has_room() {
+                let queued = Queued { operation, command: command.to_stored(), reply_bytes_max };
+                self.parking.queue(command.key(), queued);
+            } else {
+                fx.reply(operation, Reply::Error(ReplyError::Busy), Lsn(0));
+            }
+            return;
+        }
+        self.start(now_ns, operation, command, reply_bytes_max, fx);
+    }
+
+    fn start(
+        &mut self,
+        now_ns: u64,
+        operation: OperationId,
+        command: &Command<'_>,
+        reply_bytes_max: usize,
+        fx: &mut impl Effects,
+    ) {
+        let mut task = Task { reply_bytes_max, ..Task::default() };
+        let Err(pause) = self.step(operation, command, &mut task, fx) else { return };
+        if let Some(error) = self.final_error(&pause) {
+            self.finish(task);
+            fx.reply(operation, Reply::Error(error.borrow()), self.gate_of(command));
+            return;
+        }
+        if !self.parking.has_room() {
+            self.finish(task);
+            fx.reply(operation, Reply::Error(ReplyError::Busy), Lsn(0));
+            return;
+        }
+        if !writes(command) && task.capture.is_none() {
+            task.capture = Some(self.capture());
+        }
+        let hold = hold_of(command);
+        let state = ParkState::Runnable;
+        let parked = Parked { operation, command: command.to_stored(), task, reads_waiting: 0, state };
+        let id = self.parking.park(parked, hold);
+        self.wait_for(now_ns, id, pause, fx);
+    }
+
+    /// One step of a command, from the beginning or from where its task stands.
+    fn step(
+        &mut self,
+        operation: OperationId,
+        command: &Command<'_>,
+        task: &mut Task,
+        fx: &mut impl Effects,
+    ) -> Result<(), Pause> {
+        if let Some(failure) = task.read_failure.take() {
+            let source = std::io::Error::other(failure);
+            return Err(Pause::Table(TableError::Read { file: "tables".into(), offset: 0, source }));
+        }
+        match command {
+            Command::Put { .. }
+            | Command::PutBatch { .. }
+            | Command::Delete { .. }
+            | Command::DeleteSlot { .. } => self.write_blind(operation, command, fx),
+            Command::GetAt { series, time } => self.get_at(operation, task, series, *time, fx),
+            Command::GetNewest { series } => self.get_newest(operation, task, series, fx),
+            Command::Scan(request) => self.scan(operation, task, request, fx),
+            Command::StringSet { key, value, condition, return_old } => {
+                self.string_set(operation, task, key, value, (*condition, *return_old), fx)
+            }
+            Command::StringGet { key } => self.string_get(operation, task, key, fx),
+            Command::StringGetAny { key } => self.string_get_any(operation, task, key, fx),
+            Command::StringLength { key } => self.string_length(operation, task, key, fx),
+            Command::KeyExists { key } => self.key_exists(operation, task, key, fx),
+            Command::KeyDelete { key } => self.key_delete(operation, task, key, fx),
+            Command::KeyType { key } => self.key_type(operation, task, key, fx),
+            Command::KeyCount => self.key_count(operation, task, fx),
+            Command::KeyPage { after, count } => self.key_page(operation, task, after.as_deref(), *count, fx),
+            Command::SeriesCreate { key, options } => self.series_create(operation, task, key, options, fx),
+            Command::SeriesAdd { key, time, value, on_duplicate, create } => {
+                self.series_add(operation, task, key, *time, *value, *on_duplicate, create.as_ref(), fx)
+            }
+            Command::SeriesGet { key } => self.series_get(operation, task, key, fx),
+            Command::SeriesRange { key, query } => self.series_range(operation, task, key, query, fx),
+            Command::SeriesDelete { key, from, to } => {
+                self.series_delete(operation, task, key, (*from, *to), fx)
+            }
+            Command::SeriesInfo { key } => self.series_info(operation, task, key, fx),
+        }
+    }
+
+    /// Runs a parked operation again.
+    fn resume(&mut self, now_ns: u64, id: ParkId, fx: &mut impl Effects) {
+        let Some(mut parked) = self.parking.take(id) else { return };
+        let command = parked.command.borrow();
+        let outcome = self.step(parked.operation, &command, &mut parked.task, fx);
+        match outcome {
+            Ok(()) => {}
+            Err(pause) => {
+                let Some(error) = self.final_error(&pause) else {
+                    drop(command);
+                    self.parking.put_back(id, parked);
+                    return self.wait_for(now_ns, id, pause, fx);
+                };
+                let gate = self.gate_of(&command);
+                fx.reply(parked.operation, Reply::Error(error.borrow()), gate);
+            }
+        }
+        drop(command);
+        self.finish(parked.task);
+        self.release(now_ns, &parked.command.borrow(), fx);
+    }
+
+    /// Starts what a parked operation waits for.
+    fn wait_for(&mut self, now_ns: u64, id: ParkId, pause: Pause, fx: &mut impl Effects) {
+        let Some(parked) = self.parking.get_mut(id) else { return };
+        match pause {
+            Pause::Need(blocks) => {
+                parked.state = ParkState::Reading;
+                parked.reads_waiting = 0;
+                for block in blocks {
+                    parked.reads_waiting += 1;
+                    let key = (block.table.meta.id, block.index);
+                    if let Some(read) = self.flights.join(key, id) {
+                        self.counters.blocks_read += 1;
+                        fx.read_block(read, &block.table, block.index);
+                        self.flights.started(key, block);
+                    }
+                }
+                assert!(parked.reads_waiting > 0, "a step that needs blocks names them");
+            }
+            Pause::Yield => {
+                parked.state = ParkState::Runnable;
+                self.runnable.push_back(id);
+            }
+            Pause::Credit => parked.state = ParkState::Credit,
+            Pause::Stall => {
+                if !matches!(parked.state, ParkState::Stalled { .. }) {
+                    self.counters.stalls += 1;
+                    parked.state = ParkState::Stalled { deadline_ns: now_ns.saturating_add(STALL_NS_MAX) };
+                    self.stalled.push_back(id);
+                }
+            }
+            Pause::Refused(_) | Pause::Table(_) => unreachable!("final errors are replied, not waited for"),
+        }
+    }
+
+    /// The error that ends an operation, if the pause is one.
+    fn final_error(&self, pause: &Pause) -> Option<FinalError> {
+        match pause {
+            Pause::Refused(error) => Some(FinalError::Refused(*error)),
+            Pause::Table(error) => {
+                let detail = error.to_string();
+                log::error!("a read failed: {detail}");
+                Some(FinalError::Read(detail))
+            }
+            Pause::Need(_) | Pause::Yield | Pause::Credit | Pause::Stall => None,
+        }
+    }
+
+    fn run_slice(&mut self, now_ns: u64, fx: &mut impl Effects) {
+        if let Some(id) = self.runnable.pop_front() {
+            self.resume(now_ns, id, fx);
+        }
+    }
+
+    /// Lets go of what a finished operation kept.
+    fn finish(&mut self, task: Task) {
+        if let Some(capture) = task.capture
+            && let Some(count) = self.snapshots.get_mut(&capture.snapshot)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.snapshots.remove(&capture.snapshot);
+            }
+        }
+    }
+
+    /// Ends the hold of a finished operation and runs what queued behind it.
+    fn release(&mut self, now_ns: u64, finished: &Command<'_>, fx: &mut impl Effects) {
+        match hold_of(finished) {
+            Hold::Nothing => {}
+            Hold::Everything => self.parking.release_everything(),
+            Hold::Series(series) => {
+                while let Some(queued) = self.parking.next_behind(series) {
+                    let (before, command) = (self.parking.count(), queued.command.borrow());
+                    self.start(now_ns, queued.operation, &command, queued.reply_bytes_max, fx);
+                    if self.parking.count() > before && writes(&command) {
+                        return;
+                    }
+                }
+            }
+        }
+        while let Some(queued) = self.parking.next_of_barrier() {
+            self.start(now_ns, queued.operation, &queued.command.borrow(), queued.reply_bytes_max, fx);
+        }
+    }
+
+    fn retry_stalled(&mut self, now_ns: u64, fx: &mut impl Effects) {
+        self.retrying = true;
+        self.retry_stalled_in_order(now_ns, fx);
+        self.retrying = false;
+    }
+
+    fn retry_stalled_in_order(&mut self, now_ns: u64, fx: &mut impl Effects) {
+        for _ in 0..self.stalled.len() {
+            let Some(id) = self.stalled.front().copied() else { return };
+            self.resume(now_ns, id, fx);
+            let still_stalled = self
+                .parking
+                .get_mut(id)
+                .is_some_and(|parked| matches!(parked.state, ParkState::Stalled { .. }));
+            if still_stalled {
+                return;
+            }
+            self.stalled.pop_front();
+        }
+    }
+
+    fn expire_stalled(&mut self, now_ns: u64, fx: &mut impl Effects) {
+        while let Some(id) = self.stalled.front().copied() {
+            let expired = match self.parking.get_mut(id).map(|parked| parked.state) {
+                Some(ParkState::Stalled { deadline_ns }) => deadline_ns <= now_ns,
+                Some(ParkState::Reading | ParkState::Runnable | ParkState::Credit) | None => true,
+            };
+            if !expired {
+                return;
+            }
+            self.stalled.pop_front();
+            let Some(parked) = self.parking.take(id) else { continue };
+            fx.reply(parked.operation, Reply::Error(ReplyError::Busy), Lsn(0));
+            self.finish(parked.task);
+            self.release(now_ns, &parked.command.borrow(), fx);
+        }
+    }
+
+    fn cancel(&mut self, now_ns: u64, operation: OperationId, fx: &mut impl Effects) {
+        let found = self
+            .parking
+            .iter_mut()
+            .find(|(_, parked)| parked.operation == operation && !writes(&parked.command.borrow()))
+            .map(|(id, _)| id);
+        // Block reads that fly for it end in their flight; it is no longer among the waiting.
+        if let Some(parked) = found.and_then(|id| self.parking.take(id)) {
+            // Whoever asked counts on a last chunk, or waits for nothing else.
+            if let Command::Scan(_) = parked.command.borrow() {
+                fx.reply(operation, Reply::ScanChunk { entries: &[], last: true }, Lsn(0));
+            }
+            self.finish(parked.task);
+            self.release(now_ns, &parked.command.borrow(), fx);
+        }
+    }
+
+    fn drop_flushed(&mut self, id: u64) {
+        let oldest = self.memory.frozen.pop_front();
+        assert!(
+            oldest.is_some_and(|frozen| frozen.memtable.id() == id),
+            "memtables are flushed in the order in which they were frozen"
+        );
+        assert!(self.memory.frozen.len() < MEMTABLES_FROZEN_MAX, "a place was freed");
+    }
+
+    /// The log position that a reply about `series` depends on.
+    fn gate(&self, series: &[u8]) -> Lsn {
+        let frozen = self.memory.frozen.iter().map(|frozen| frozen.memtable.gate(series));
+        frozen.chain([self.memory.active.gate(series)]).max().unwrap_or_default()
+    }
+
+    fn gate_of(&self, command: &Command<'_>) -> Lsn {
+        command.key().map_or_else(|| self.log.staged(), |key| self.gate(key))
+    }
+}
+
+/// An error on its way to the client.
+enum FinalError {
+    Refused(ReplyError<'static>),
+    Read(String),
+}
+
+impl FinalError {
+    fn borrow(&self) -> ReplyError<'_> {
+        match self {
+            Self::Refused(error) => *error,
+            Self::Read(detail) => ReplyError::Read { detail },
+        }
+    }
+}
+
+/// What a command holds while it waits.
+fn hold_of<'a>(command: &'a Command<'_>) -> Hold<'a> {
+    match (writes(command), command.key()) {
+        (false, _) => Hold::Nothing,
+        (true, None) => Hold::Everything,
+        (true, Some(series)) => Hold::Series(series),
+    }
+}
+
+/// Whether a command may write: it then holds its series while it waits.
+fn writes(command: &Command<'_>) -> bool {
+    match command {
+        Command::Put { .. }
+        | Command::PutBatch { .. }
+        | Command::Delete { .. }
+        | Command::DeleteSlot { .. }
+        | Command::StringSet { .. }
+        | Command::KeyDelete { .. }
+        | Command::SeriesCreate { .. }
+        | Command::SeriesAdd { .. }
+        | Command::SeriesDelete { .. } => true,
+        Command::GetAt { .. }
+        | Command::GetNewest { .. }
+        | Command::Scan(_)
+        | Command::StringGet { .. }
+        | Command::StringGetAny { .. }
+        | Command::StringLength { .. }
+        | Command::KeyExists { .. }
+        | Command::KeyType { .. }
+        | Command::KeyCount
+        | Command::KeyPage { .. }
+        | Command::SeriesGet { .. }
+        | Command::SeriesRange { .. }
+        | Command::SeriesInfo { .. } => false,
+    }
+}

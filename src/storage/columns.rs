@@ -123,27 +123,42 @@ impl Columns {
         self.tags[index] = tag;
         self.bits[index] = bits;
     }
+    /// Appends entries `range` of `other`, whole columns at a time where there are no byte values.
+    ///
+    /// # Panics
+    /// When `range` is out of range.
+    pub fn extend_from(&mut self, other: &Self, range: Range<usize>) {
+        self.times.extend_from_slice(&other.times[range.clone()]);
+        self.seqnos.extend_from_slice(&other.seqnos[range.clone()]);
+        let tags = &other.tags[range.clone()];
+        self.tags.extend_from_slice(tags);
+        if tags.contains(&(ValueType::Bytes as u8)) {
+            for index in range {
+                let (_, bits) = self.store(other.op(index));
+                self.bits.push(bits);
+            }
+        } else {
+            self.bits.extend_from_slice(&other.bits[range]);
+        }
+    }
+    /// Keeps the first `count` entries. Bytes of what goes stay in the heap until the columns are cleared.
+    pub fn truncate(&mut self, count: usize) {
+        self.times.truncate(count);
+        self.seqnos.truncate(count);
+        self.tags.truncate(count);
+        self.bits.truncate(count);
+    }
+    /// The columns themselves, for decoders that fill them in bulk and keep them parallel.
+    pub(in crate::storage) fn parts_mut(&mut self) -> ColumnsMut<'_> {
+        let Self { times, seqnos, tags, bits, heap } = self;
+        ColumnsMut { times, seqnos, tags, bits, heap }
+    }
     /// Moves entry `index` to another time; the caller keeps the order.
     ///
     /// # Panics
     /// When `index` is out of range.
     pub fn set_time(&mut self, index: usize, time: i64) {
         self.times[index] = time;
-    }
-    /// Appends entries of another set of columns; the caller keeps the order.
-    ///
-    /// # Panics
-    /// When `range` exceeds `other`.
-    pub fn extend_from(&mut self, other: &Self, range: Range<usize>) {
-        self.times.extend_from_slice(&other.times[range.clone()]);
-        self.seqnos.extend_from_slice(&other.seqnos[range.clone()]);
-        self.tags.extend_from_slice(&other.tags[range.clone()]);
-        if other.heap.is_empty() {
-            self.bits.extend_from_slice(&other.bits[range]);
-        } else {
-            self.bits.reserve(range.len());
-            range.for_each(|index| self.push_bits_of(other, index));
-        }
     }
     /// Appends entries of another set of columns, last one first: what a reverse scan visits.
     ///
@@ -152,9 +167,16 @@ impl Columns {
     pub fn extend_reversed(&mut self, other: &Self, range: Range<usize>) {
         self.times.extend(other.times[range.clone()].iter().rev());
         self.seqnos.extend(other.seqnos[range.clone()].iter().rev());
-        self.tags.extend(other.tags[range.clone()].iter().rev());
-        self.bits.reserve(range.len());
-        range.rev().for_each(|index| self.push_bits_of(other, index));
+        let tags = &other.tags[range.clone()];
+        self.tags.extend(tags.iter().rev());
+        if tags.contains(&(ValueType::Bytes as u8)) {
+            for index in range.rev() {
+                let (_, bits) = self.store(other.op(index));
+                self.bits.push(bits);
+            }
+        } else {
+            self.bits.extend(other.bits[range].iter().rev());
+        }
     }
     /// Makes room for exactly `additional` more entries, alike in all columns.
     pub fn reserve_exact(&mut self, additional: usize) {
@@ -176,18 +198,6 @@ impl Columns {
     pub fn value_bytes(&self, index: usize) -> usize {
         if self.tags[index] == ValueType::Bytes as u8 { unpack(self.bits[index]).1 } else { 0 }
     }
-    /// Keeps the first `count` entries. Bytes of what goes stay in the heap until the columns are cleared.
-    pub fn truncate(&mut self, count: usize) {
-        self.times.truncate(count);
-        self.seqnos.truncate(count);
-        self.tags.truncate(count);
-        self.bits.truncate(count);
-    }
-    /// The columns themselves, for decoders that fill them in bulk and keep them parallel.
-    pub(in crate::storage) fn parts_mut(&mut self) -> ColumnsMut<'_> {
-        let Self { times, seqnos, tags, bits, heap } = self;
-        ColumnsMut { times, seqnos, tags, bits, heap }
-    }
     /// Removes all entries, keeping the memory.
     pub fn clear(&mut self) {
         self.times.clear();
@@ -195,17 +205,6 @@ impl Columns {
         self.tags.clear();
         self.bits.clear();
         self.heap.clear();
-    }
-    /// Appends the bits of one entry of `other`, with its bytes when it has some.
-    fn push_bits_of(&mut self, other: &Self, index: usize) {
-        let mut bits = other.bits[index];
-        if other.tags[index] == ValueType::Bytes as u8 {
-            let (from, length) = unpack(bits);
-            let start = self.heap.len();
-            self.heap.extend_from_slice(&other.heap[from..from + length]);
-            bits = pack(start, length);
-        }
-        self.bits.push(bits);
     }
     fn fits_in_place(&self, index: usize, bytes: usize) -> bool {
         self.tags[index] == ValueType::Bytes as u8 && unpack(self.bits[index]).1 >= bytes

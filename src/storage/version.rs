@@ -40,6 +40,11 @@ impl Table {
     pub fn reaches(&self, from: i64, to: i64) -> bool {
         self.meta.time_min <= to && self.meta.time_max >= from
     }
+    /// Whether it can have entries of a class: a table holds either samples or the rest.
+    #[must_use]
+    pub fn holds(&self, class: SlotClass) -> bool {
+        self.meta.entries > 0 && (self.meta.time_min <= self.meta.time_max) == (class == SlotClass::Time)
+    }
     /// Whether it may have entries of a series and class.
     #[must_use]
     pub fn may_contain(&self, series: &[u8], class: SlotClass) -> bool {
@@ -56,14 +61,10 @@ impl Version {
     #[must_use]
     pub fn new(mut tables: Vec<Arc<Table>>) -> Self {
         tables.sort_by_key(|table| Reverse((table.meta.seqno_max, table.meta.id)));
-        let with_entries = |samples: bool| {
-            let wanted = |table: &&Arc<Table>| {
-                let meta = &table.meta;
-                meta.entries > 0 && (meta.time_min <= meta.time_max) == samples
-            };
-            tables.iter().filter(wanted).cloned().collect::<Vec<_>>()
+        let holding = |class: SlotClass| -> Vec<Arc<Table>> {
+            tables.iter().filter(|table| table.holds(class)).cloned().collect()
         };
-        let (mut samples, timeless) = (with_entries(true), with_entries(false));
+        let (mut samples, timeless) = (holding(SlotClass::Time), holding(SlotClass::Timeless));
         samples.sort_by_key(|table| Reverse((table.meta.time_max, table.meta.seqno_max)));
         let mut deletes = DeleteSet::default();
         for table in &tables {

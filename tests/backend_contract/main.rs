@@ -6,11 +6,13 @@
 
 mod driver;
 mod machine;
+mod sim;
 mod suite;
 
 use driver::Driver;
 use machine::{EpollMachine, Machine, Peer, Received, TinyUringMachine, UringMachine};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use sim::SimMachine;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -33,6 +35,14 @@ fn io_uring_keeps_the_contract() {
 fn io_uring_keeps_the_contract_with_queues_that_overflow() {
     // A burst beyond the ring's size must cost time only.
     suite::<TinyUringMachine>();
+}
+
+#[test]
+fn the_simulator_keeps_the_contract() {
+    // What the simulation proves would not hold on the machine.
+    suite::<SimMachine<1>>();
+    suite::<SimMachine<2>>();
+    suite::<SimMachine<3>>();
 }
 
 /// Sends through a backend and lets the other side answer, to see that it works at all.
@@ -65,6 +75,37 @@ fn flush_passes_operations_on_without_a_poll() {
     // A core that goes on to a background slice would hold replies and log writes back.
     flush_passes_on::<EpollMachine>();
     flush_passes_on::<UringMachine>();
+}
+
+/// A core that spins never waits in `poll`; its operations must complete all the same.
+fn spinning_sees_everything<M: Machine>() {
+    let mut machine = M::new();
+    let mut driver = Driver::new(machine.backend());
+    let mut pairs: Vec<_> = (0..50).map(|_| machine.connection()).collect();
+    let tokens: Vec<_> = pairs.iter().map(|(socket, _)| driver.receive(*socket, 64)).collect();
+    driver.poll(Wait::No);
+    for (_, peer) in &mut pairs {
+        assert_eq!(peer.try_send(b"x"), 1);
+    }
+    let give_up_ns = sys::monotonic_ns() + 20_000_000_000;
+    while driver.open_count() > 0 {
+        assert!(sys::monotonic_ns() < give_up_ns, "{} of 50 never complete", driver.open_count());
+        driver.poll(Wait::No);
+    }
+    for token in tokens {
+        assert_eq!(driver.received(token), b"x");
+    }
+    for (socket, _) in pairs {
+        driver.close(socket);
+    }
+}
+
+#[test]
+fn polls_that_do_not_wait_make_progress() {
+    // With --spin the kernel's deferred work would pile up until the core gives up spinning.
+    spinning_sees_everything::<EpollMachine>();
+    spinning_sees_everything::<UringMachine>();
+    spinning_sees_everything::<TinyUringMachine>();
 }
 
 /// Two cores that wake each other a thousand times by turns; a lost wake is a hang.

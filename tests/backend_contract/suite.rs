@@ -14,7 +14,7 @@ type Case<M> = (&'static str, fn(&mut M));
 
 /// Runs the whole contract on fresh machines.
 pub(crate) fn suite<M: Machine>() {
-    let cases: [Case<M>; 19] = [
+    let cases: [Case<M>; 20] = [
         ("echo", echo),
         ("short buffers", receives_append_up_to_the_spare_capacity),
         ("peer close", a_closed_peer_is_a_receive_of_nothing),
@@ -29,6 +29,7 @@ pub(crate) fn suite<M: Machine>() {
         ("cancel of nothing", cancelling_what_is_not_there_does_nothing),
         ("cancel races", racing_cancels_lose_no_byte),
         ("close", close_ends_what_is_in_flight),
+        ("close and reuse", a_closed_sockets_number_can_come_back),
         ("close races", racing_closes_complete_everything_once),
         ("accept", accept_takes_every_connection),
         ("waker", a_wake_ends_the_wait),
@@ -105,21 +106,26 @@ fn receives_append_up_to_the_spare_capacity<M: Machine>(machine: &mut M) {
 fn a_closed_peer_is_a_receive_of_nothing<M: Machine>(machine: &mut M) {
     // The server would keep dead connections for ever, or drop the last request of a client that half-closes.
     let mut driver = driver(machine);
-    let (socket, mut peer) = machine.connection();
-    driver.peer_sends(&mut peer, b"last words");
-    drop(peer);
-    let mut heard = Vec::new();
-    while heard.len() < 10 {
-        let token = driver.receive(socket, 64);
-        heard.extend(driver.received(token));
+    for waits_already in [false, true] {
+        let (socket, mut peer) = machine.connection();
+        let mut waiting = waits_already.then(|| driver.receive(socket, 64));
+        driver.poll(Wait::No);
+        // Bytes and end arrive as one event.
+        assert_eq!(peer.try_send(b"last words"), 10);
+        drop(peer);
+        let mut heard = Vec::new();
+        while heard.len() < 10 {
+            let token = waiting.take().unwrap_or_else(|| driver.receive(socket, 64));
+            heard.extend(driver.received(token));
+        }
+        assert_eq!(heard, b"last words");
+        // And again, for as long as somebody asks.
+        for _ in 0..3 {
+            let token = driver.receive(socket, 64);
+            assert_eq!(driver.received(token), b"");
+        }
+        driver.close(socket);
     }
-    assert_eq!(heard, b"last words");
-    // And again, for as long as somebody asks.
-    for _ in 0..3 {
-        let token = driver.receive(socket, 64);
-        assert_eq!(driver.received(token), b"");
-    }
-    driver.close(socket);
 }
 
 fn sends_to_a_gone_peer_fail<M: Machine>(machine: &mut M) {
@@ -400,6 +406,19 @@ fn close_ends_what_is_in_flight<M: Machine>(machine: &mut M) {
     driver.peer_sees_end(&mut peer);
 }
 
+fn a_closed_sockets_number_can_come_back<M: Machine>(machine: &mut M) {
+    // What was known of the old connection would keep the new one from being heard.
+    let mut driver = driver(machine);
+    for _ in 0..20 {
+        let (socket, mut peer) = machine.connection();
+        let token = driver.receive(socket, 64);
+        driver.poll(Wait::No);
+        assert_eq!(peer.try_send(b"hello"), 5);
+        assert_eq!(driver.received(token), b"hello");
+        driver.close(socket);
+    }
+}
+
 fn racing_closes_complete_everything_once<M: Machine>(machine: &mut M) {
     // Close against arriving bytes, a leaving peer, a cancel and a poll in any order.
     let mut driver = driver(machine);
@@ -522,8 +541,8 @@ fn drop_waits_for_what_is_in_flight<M: Machine>(machine: &mut M) {
         let mut driver = driver(machine);
         let file = file_with(machine, if polled { "polled" } else { "not polled" }, &[1; 1 << 16]);
         let listener = machine.listener();
-        driver.accept(listener);
         let mut peers: Vec<M::Peer> = (0..5).map(|_| machine.connect(listener)).collect();
+        driver.accept(listener);
         let pairs: Vec<(SocketId, M::Peer)> = (0..20).map(|_| machine.connection()).collect();
         for (index, (socket, _)) in pairs.iter().enumerate() {
             let offset = 4096 * (index as u64 % 16);

@@ -313,3 +313,11 @@ impl Coordinator {
         self.board.write(status.clone());
     }
 }
+
+#[cfg(test)]
+impl Coordinator {
+    /// Lets the manifest be rewritten after fewer bytes of edits.
+    pub(super) fn shrink_manifest_limit(&mut self, bytes: u64) {
+        self.log.as_mut().expect("no commit is under way").set_growth_bytes_min(bytes);
+    }
+}

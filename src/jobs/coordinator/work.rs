@@ -131,12 +131,12 @@ impl Coordinator {
     }
 
     fn pick_one(&self) -> Option<Plan> {
-        self.with_pick_input(|input| pick(input))
+        self.with_pick_input(pick)
     }
 
     /// Plans after which as few tables as possible are left.
     pub(super) fn pick_everything(&self) -> Vec<Plan> {
-        self.with_pick_input(|input| pick_all(input))
+        self.with_pick_input(pick_all)
     }
 
     fn with_pick_input<T>(&self, choose: impl FnOnce(&PickInput<'_>) -> T) -> T {

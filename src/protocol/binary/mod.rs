@@ -10,6 +10,8 @@
 mod frame;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use frame::{

@@ -180,7 +180,7 @@ pub fn reply(out: &mut Vec<u8>, protocol: Protocol, reply: &Reply<'_>) {
         Reply::Kind(kind) => simple(out, kind_name(*kind)),
         Reply::Keys { keys, .. } => {
             array_header(out, keys.len());
-            keys.iter().for_each(|key| bulk(out, key));
+            keys.iter().for_each(|(key, _)| bulk(out, key));
         }
         Reply::SeriesInfo(info) => series_info(out, protocol, info),
         Reply::Error(failure) => reply_error(out, failure),

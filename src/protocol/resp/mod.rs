@@ -26,6 +26,8 @@ mod series;
 mod session;
 mod strings;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use command::{CommandContext, CommandError, parse_command};
 pub use parse::{Args, ParseState, Parsed, RespError, RespLimits, StoredArgs, parse};

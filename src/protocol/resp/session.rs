@@ -99,7 +99,10 @@ fn parse_select(index: &[u8]) -> Result<SessionRequest<'_>, CommandError<'_>> {
         Some(number) if i32::try_from(number).is_ok() => {
             Err(CommandError::Text("ERR DB index is out of range"))
         }
-        _ => Err(CommandError::NOT_AN_INTEGER),
+        Some(_) => Err(CommandError::Text(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        )),
+        None => Err(CommandError::NOT_AN_INTEGER),
     }
 }
 

@@ -289,7 +289,7 @@ fn naive(query: &RangeQuery, series: &[Sample]) -> Vec<Sample> {
         if query.reverse {
             rows.reverse();
         }
-        rows.truncate(query.count.map_or(usize::MAX, |count| count as usize));
+        rows.truncate(query.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap()));
         return rows;
     };
     let keep: Vec<_> = keep.into_iter().filter(|sample| !sample.1.is_nan()).collect();
@@ -324,7 +324,7 @@ fn naive(query: &RangeQuery, series: &[Sample]) -> Vec<Sample> {
     if query.reverse {
         rows.reverse();
     }
-    rows.truncate(query.count.map_or(usize::MAX, |count| count as usize));
+    rows.truncate(query.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap()));
     rows
 }
 

@@ -1,9 +1,33 @@
-//! skeleton
-use super::output::{OutputEvent, OutputOptions};
+//! Merge: several tables become one sorted run; what nobody can see any more goes.
+//!
+//! Seqnos decide, never the order of tables, so any set of tables may be merged. What may go:
+//!
+//! - *Superseded*: an entry, when a newer one of its slot is here and every snapshot sees that one.
+//! - *Hidden*: an entry, when a range delete of any table of the version covers it and every snapshot sees the delete.
+//! - *Spent*: a delete itself, when it is below the horizon (nothing it hides can come back from a WAL or a memtable)
+//!   **and** no table outside of the merge has anything older that it covers.
+//!
+//! The first two are safe because what supersedes or hides stays as long as anything older exists anywhere: the third
+//! rule is the only one that lets go of it, and looks at all tables of the version. Tables that appear later hold
+//! nothing below the horizon, and merges that run at the same time only make the tables outside smaller: a version that
+//! grows old during a merge errs on the side of keeping.
+//!
+//! Samples of one series are copied in runs where one input has a stretch of time to itself.
+
+use super::coverage::{Coverage, Stretch};
+use super::cursor::Cursor;
+use super::output::{OutputEvent, OutputOptions, Outputs};
 use super::span::Span;
-use crate::model::Seqno;
+use crate::model::{KeyRange, Seqno, SlotClass};
+use crate::storage::columns::{Columns, TAG_DELETE};
 use crate::storage::range_delete::RangeDelete;
 use crate::storage::sstable::{Block, TableError, TableIndex, TableMeta};
+use std::ops::Range;
+
+/// Entries that are gathered before they are sifted.
+const BATCH_ENTRIES: usize = 4096;
+/// Bytes of values that are gathered before they are sifted.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// One table that is merged.
 pub trait TableInput {
@@ -29,32 +53,305 @@ pub struct OutsideTable {
 
 /// What a merge may drop, and where its output goes.
 pub struct MergeOptions {
-    /// Nothing below it can come back from a WAL or a memtable; taken before the version whose tables are merged.
+    /// Nothing below it can come back from a WAL or a memtable. Taken *before* the version whose tables are merged: a
+    /// memtable that was flushed in between must not be missing on both sides.
     pub horizon: Seqno,
-    /// Every snapshot, open or to come, sees everything below it.
+    /// Every snapshot, open or to come, sees everything below it. At least `horizon`.
     pub snapshot_horizon: Seqno,
-    /// All other tables of the version.
+    /// All other tables of the version, those of running merges too.
     pub outside: Vec<OutsideTable>,
-    /// Where samples go: disjoint, and together covering every span of the inputs.
+    /// Where samples go: disjoint, and together covering every span of the inputs (`Plan::spans`).
     pub spans: Vec<Span>,
     /// How tables are written.
     pub output: OutputOptions,
 }
 
 /// A merge under way.
-pub struct Merge {}
+pub struct Merge {
+    cursors: Vec<Cursor>,
+    started: bool,
+    finished: bool,
+    rules: Rules,
+    coverage: Coverage,
+    outputs: Outputs,
+    /// Series, class and covered stretches at hand.
+    series: Vec<u8>,
+    class: SlotClass,
+    stretches: Vec<Stretch>,
+    /// Entries at hand, in order, not sifted yet.
+    batch: Columns,
+}
 
 impl Merge {
-    /// Prepares; nothing is read yet.
+    /// Prepares; nothing is read yet. Inputs that are deleted as a whole are never read.
     #[must_use]
     pub fn new(inputs: Vec<Box<dyn TableInput>>, options: MergeOptions) -> Self {
-        todo!("{}{:?}", inputs.len(), options.horizon)
+        let MergeOptions { horizon, snapshot_horizon, outside, spans, output } = options;
+        let rules = Rules { horizon: horizon.min(snapshot_horizon), snapshot_horizon, outside };
+        let own: Vec<RangeDelete> = inputs.iter().flat_map(|input| visible_deletes(input.as_ref())).collect();
+        let foreign = rules
+            .outside
+            .iter()
+            .flat_map(|table| table.range_deletes.iter().filter_map(|delete| delete.clip(&table.meta.keys)));
+        let mut hiding: Vec<RangeDelete> = foreign.chain(own.iter().cloned()).collect();
+        hiding.retain(|delete| delete.seqno < snapshot_horizon);
+        let cursors = inputs
+            .into_iter()
+            .filter(|input| !hiding.iter().any(|delete| hides_table(delete, input.meta())))
+            .map(Cursor::new)
+            .collect();
+        let carried = rules.range_deletes_kept(own);
+        Self {
+            cursors,
+            started: false,
+            finished: false,
+            rules,
+            coverage: Coverage::new(hiding),
+            outputs: Outputs::new(output, &spans, carried),
+            series: Vec::new(),
+            class: SlotClass::Metadata,
+            stretches: Vec::new(),
+            batch: Columns::default(),
+        }
     }
     /// Reads and merges until there is something to write; `None` when all is done.
     ///
     /// # Errors
     /// When an input cannot be read; the merge cannot go on then.
     pub fn step(&mut self) -> Result<Option<OutputEvent>, TableError> {
-        todo!()
+        if !self.started {
+            self.cursors.iter_mut().try_for_each(Cursor::load)?;
+            self.started = true;
+        }
+        loop {
+            if let Some(event) = self.outputs.pop() {
+                return Ok(Some(event));
+            }
+            if self.finished {
+                return Ok(None);
+            }
+            if !self.gather()? {
+                self.sift_all();
+                self.outputs.finish();
+                self.finished = true;
+            }
+        }
+    }
+    /// Moves one run from an input to the batch; false when all inputs are at their end.
+    fn gather(&mut self) -> Result<bool, TableError> {
+        self.cursors.retain(|cursor| cursor.key().is_some());
+        let Some(key) = self.cursors.iter().filter_map(Cursor::key).min() else { return Ok(false) };
+        if key != (self.series.as_slice(), self.class) {
+            let (series, class) = (key.0.to_vec(), key.1);
+            self.sift_all();
+            self.stretches = self.coverage.of(&series, class);
+            self.series = series;
+            self.class = class;
+        }
+        let here = (self.series.as_slice(), self.class);
+        let mut heads: Vec<((i64, u64), usize)> = Vec::new();
+        for (number, cursor) in self.cursors.iter().enumerate() {
+            heads.extend(cursor.head().filter(|_| cursor.key() == Some(here)).map(|head| (head, number)));
+        }
+        heads.sort_unstable();
+        let mut heads = heads.into_iter();
+        let Some((first, number)) = heads.next() else { return Ok(true) };
+        let limit = heads.next().map(|(head, _)| head);
+        let Some(cursor) = self.cursors.get_mut(number) else { return Ok(true) };
+        if limit == Some(first) {
+            // Replay wrote an entry again that had been flushed already: one copy is enough.
+            cursor.skip_one()?;
+        } else {
+            cursor.take_below(limit, &mut self.batch)?;
+        }
+        if self.batch.len() >= BATCH_ENTRIES || self.batch.heap().len() >= BATCH_BYTES {
+            self.sift_complete();
+        }
+        Ok(true)
+    }
+    /// Sifts the slots of which all versions are in the batch: those before the last.
+    fn sift_complete(&mut self) {
+        let times = self.batch.times();
+        let last = times.last().copied().unwrap_or_default();
+        let complete = times.partition_point(|time| *time < last);
+        self.sift(0..complete);
+        let mut rest = Columns::default();
+        // Versions of one slot that no snapshot tells apart must not pile up while more of them come.
+        let superseded = |index: usize| {
+            let newer = self.batch.seqnos().get(index + 1);
+            newer.is_some_and(|seqno| Seqno(*seqno) < self.rules.snapshot_horizon)
+        };
+        for index in (complete..self.batch.len()).filter(|index| !superseded(*index)) {
+            rest.extend_from(&self.batch, index..index + 1);
+        }
+        self.batch = rest;
+    }
+    fn sift_all(&mut self) {
+        self.sift(0..self.batch.len());
+        self.batch.clear();
+    }
+    /// Passes on what of `range` (whole slots) is kept, in runs as long as possible.
+    fn sift(&mut self, range: Range<usize>) {
+        let slots =
+            Slots { columns: &self.batch, series: &self.series, class: self.class, range: range.clone() };
+        if slots.need_no_look(&self.stretches) {
+            if !range.is_empty() {
+                self.outputs.add(&self.series, self.class, &self.batch, range);
+            }
+            return;
+        }
+        let mut stretches = self.stretches.as_slice();
+        let mut run = range.start..range.start;
+        for index in range {
+            if self.rules.keeps(&slots, index, &mut stretches) {
+                run.end = index + 1;
+                continue;
+            }
+            if !run.is_empty() {
+                self.outputs.add(&self.series, self.class, &self.batch, run);
+            }
+            run = index + 1..index + 1;
+        }
+        if !run.is_empty() {
+            self.outputs.add(&self.series, self.class, &self.batch, run);
+        }
     }
 }
+
+/// Complete slots of one series and class.
+struct Slots<'a> {
+    columns: &'a Columns,
+    series: &'a [u8],
+    class: SlotClass,
+    range: Range<usize>,
+}
+
+impl Slots<'_> {
+    fn time(&self, index: usize) -> i64 {
+        self.columns.times().get(index).copied().unwrap_or_default()
+    }
+    /// Whether there is nothing here that a rule could apply to.
+    fn need_no_look(&self, stretches: &[Stretch]) -> bool {
+        let range = || self.range.clone();
+        let tags = self.columns.tags().get(range()).unwrap_or_default();
+        let times = self.columns.times().get(range()).unwrap_or_default();
+        stretches.is_empty() && !tags.contains(&TAG_DELETE) && times.is_sorted_by(|a, b| a < b)
+    }
+    /// Seqno of the next version of the slot at `index`.
+    fn newer(&self, index: usize) -> Option<Seqno> {
+        let next = index + 1;
+        (self.range.contains(&next) && self.time(next) == self.time(index)).then(|| self.columns.seqno(next))
+    }
+}
+
+/// What may go.
+struct Rules {
+    horizon: Seqno,
+    snapshot_horizon: Seqno,
+    outside: Vec<OutsideTable>,
+}
+
+impl Rules {
+    /// Whether the entry at `index` stays. Called in order; `stretches` is moved along.
+    fn keeps(&self, slots: &Slots<'_>, index: usize, stretches: &mut &[Stretch]) -> bool {
+        let (time, seqno) = (slots.time(index), slots.columns.seqno(index));
+        if slots.newer(index).is_some_and(|newer| newer < self.snapshot_horizon) {
+            return false;
+        }
+        while let Some(((_, to, _), after)) = stretches.split_first() {
+            if *to >= time {
+                break;
+            }
+            *stretches = after;
+        }
+        let covering = stretches.first().filter(|(from, _, _)| *from <= time);
+        if covering.is_some_and(|(_, _, delete)| seqno.0 < *delete) {
+            return false;
+        }
+        let is_delete = slots.columns.tags().get(index) == Some(&TAG_DELETE);
+        !(is_delete
+            && self.is_spent(seqno, || {
+                self.outside
+                    .iter()
+                    .any(|table| may_hold_older(&table.meta, slots.series, slots.class, time, seqno))
+            }))
+    }
+    /// Whether a delete hides nothing that exists or could come back.
+    fn is_spent(&self, seqno: Seqno, hides_outside: impl Fn() -> bool) -> bool {
+        seqno < self.horizon && !hides_outside()
+    }
+    /// The range deletes of the inputs that the outputs carry on.
+    fn range_deletes_kept(&self, mut deletes: Vec<RangeDelete>) -> Vec<RangeDelete> {
+        deletes.retain(|delete| {
+            !self
+                .is_spent(delete.seqno, || self.outside.iter().any(|table| covers_older(delete, &table.meta)))
+        });
+        // Newest first: what a newer one covers that every snapshot sees says nothing more. Bounded, as it compares
+        // each with each.
+        deletes.sort_by(|a, b| b.seqno.cmp(&a.seqno).then_with(|| a.keys.start.cmp(&b.keys.start)));
+        let mut kept: Vec<RangeDelete> = Vec::new();
+        for delete in deletes {
+            let told = kept.iter().take(SUBSUMING_MAX).any(|newer| {
+                *newer == delete || (newer.seqno < self.snapshot_horizon && includes(newer, &delete))
+            });
+            if !told {
+                kept.push(delete);
+            }
+        }
+        kept
+    }
+}
+
+/// Range deletes against which each other is compared.
+const SUBSUMING_MAX: usize = 256;
+
+/// Whether `table` may have an older version of one slot.
+fn may_hold_older(table: &TableMeta, series: &[u8], class: SlotClass, time: i64, seqno: Seqno) -> bool {
+    let slot_possible = match class {
+        SlotClass::Time => table.span.is_some() && (table.time_min..=table.time_max).contains(&time),
+        SlotClass::Metadata | SlotClass::Timeless => table.span.is_none() && table.entries > 0,
+    };
+    slot_possible && table.seqno_min < seqno && table.keys.contains(series)
+}
+
+/// Whether `table` may have an entry that `delete` hides.
+pub(super) fn covers_older(delete: &RangeDelete, table: &TableMeta) -> bool {
+    let slot_possible = match delete.times {
+        None => table.entries > 0,
+        Some((from, to)) => table.span.is_some() && from <= table.time_max && table.time_min <= to,
+    };
+    slot_possible && table.seqno_min < delete.seqno && table.keys.overlaps(&delete.keys)
+}
+
+/// Whether `delete` hides every entry of the table.
+pub(super) fn hides_table(delete: &RangeDelete, table: &TableMeta) -> bool {
+    let slots = match delete.times {
+        None => true,
+        Some((from, to)) => table.span.is_some() && from <= table.time_min && table.time_max <= to,
+    };
+    slots && table.seqno_max < delete.seqno && holds_keys(&delete.keys, &table.keys)
+}
+
+/// Whether `newer` covers all that `older` does.
+fn includes(newer: &RangeDelete, older: &RangeDelete) -> bool {
+    let times = match (newer.times, older.times) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(newer), Some(older)) => newer.0 <= older.0 && older.1 <= newer.1,
+    };
+    times && newer.seqno >= older.seqno && holds_keys(&newer.keys, &older.keys)
+}
+
+/// Whether every key of `inner` lies in `outer`.
+fn holds_keys(outer: &KeyRange, inner: &KeyRange) -> bool {
+    outer.intersection(inner) == *inner
+}
+
+/// The range deletes of a table, clipped to its visible keys.
+fn visible_deletes(input: &dyn TableInput) -> impl Iterator<Item = RangeDelete> {
+    let keys = &input.meta().keys;
+    input.index().range_deletes().iter().filter_map(|delete| delete.clip(keys))
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 //! the blocks and write the bytes.
 #![deny(clippy::indexing_slicing)]
 
+mod coverage;
+mod cursor;
 mod flush;
 mod merge;
 mod output;
@@ -12,4 +14,4 @@ pub use flush::{Flush, FlushOptions};
 pub use merge::{Merge, MergeOptions, OutsideTable, TableInput};
 pub use output::{OutputEvent, OutputOptions};
 pub use picker::{PickInput, PickTable, Plan, PlanReason, pick, pick_all};
-pub use span::{LEVEL_EVERYTHING, Span, choose_spans, span_of};
+pub use span::{LEVEL_EVERYTHING, Span, choose_spans, cover_spans, span_covering, span_of};

@@ -27,15 +27,20 @@ pub use delete_set::{DeleteSet, TimeDelete};
 pub use run::{Run, RunPiece};
 
 use crate::model::{EntryOp, KeyRange, Lsn, Seqno, Slot, SlotClass};
+use crate::storage::columns::Columns;
 use crate::storage::range_delete::RangeDelete;
 use hashbrown::HashTable;
 use long_run::{Growth, LongRun};
 use series_order::{Place, SeriesOrder};
 use single_pool::{SingleId, SinglePool};
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::LazyLock;
 
 /// Memory that an allocation costs besides what was asked for, as the usual allocators do it.
 const ALLOCATION_BYTES: usize = 16;
+
+static ALL_KEYS: LazyLock<KeyRange> = LazyLock::new(KeyRange::all);
 
 /// Hash of a series key, as memtables and delete sets want it. The same in every process: nothing iterates over a
 /// hash table, and floods of colliding keys are bounded by the memtable's size.
@@ -212,6 +217,11 @@ impl Memtable {
     pub fn seek_series(&self, key: &[u8]) -> SeriesPlace {
         SeriesPlace(self.order.seek(|number| (*self.series[number as usize].key).cmp(key)))
     }
+    /// The place behind the last series.
+    #[must_use]
+    pub fn series_end(&self) -> SeriesPlace {
+        SeriesPlace(self.order.end())
+    }
     /// The key at a place; `None` behind the last.
     #[must_use]
     pub fn series_at(&self, place: SeriesPlace) -> Option<&[u8]> {
@@ -235,7 +245,7 @@ impl Memtable {
     }
     /// Everything but range deletes in the order of tables: series, slot class, time, seqno. One series and class may
     /// come in several pieces.
-    pub fn pieces<'a>(&'a self, keys: &'a KeyRange) -> impl Iterator<Item = RunPiece<'a>> + 'a {
+    pub fn pieces<'a>(&'a self, keys: &'a KeyRange) -> impl Iterator<Item = RunPiece<'a>> + Clone {
         let first = self.seek_series(&keys.start);
         let places = std::iter::successors(Some(first), |place| Some(self.place_after(*place)));
         places
@@ -255,6 +265,20 @@ impl Memtable {
                     },
                 )
             })
+    }
+    /// As [`Memtable::pieces`], for all keys, in the form that a flush takes: whole columns.
+    pub fn runs(&self) -> impl Iterator<Item = (&[u8], SlotClass, Cow<'_, Columns>)> + Clone {
+        self.pieces(&ALL_KEYS).map(|piece| {
+            let columns = if piece.range.len() == piece.columns.len() {
+                Cow::Borrowed(piece.columns)
+            } else {
+                let mut copy = Columns::default();
+                copy.reserve_exact(piece.range.len());
+                copy.extend_from(piece.columns, piece.range);
+                Cow::Owned(copy)
+            };
+            (piece.series, piece.class, columns)
+        })
     }
 
     /// Adds a second entry to a run of one.

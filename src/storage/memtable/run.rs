@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
         }
     }
     /// All pieces in order.
-    pub fn pieces(self) -> impl Iterator<Item = (&'a Columns, Range<usize>)> {
+    pub fn pieces(self) -> impl Iterator<Item = (&'a Columns, Range<usize>)> + Clone {
         (0..self.piece_count()).map(move |piece| self.piece(piece))
     }
     /// First piece that holds an entry at or after `time`; the number of pieces when none does.

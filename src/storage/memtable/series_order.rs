@@ -31,6 +31,10 @@ impl SeriesOrder {
             self.parts.get(part).map_or(0, |part| part.partition_point(|number| compare(*number).is_lt()));
         Place { part, index }
     }
+    /// The place behind the last series.
+    pub(super) fn end(&self) -> Place {
+        Place { part: self.parts.len(), index: 0 }
+    }
     /// The series at a place; `None` behind the last.
     pub(super) fn get(&self, place: Place) -> Option<u32> {
         self.parts.get(place.part)?.get(place.index).copied()

@@ -17,6 +17,23 @@
 //! and no range delete up to the snapshot with a higher seqno covers it.
 #![forbid(unsafe_code)]
 
+mod deletes;
+mod frontier;
+mod keys;
+mod merge;
+mod newest;
+mod point;
+mod scan;
+mod source;
+#[cfg(test)]
+mod tests;
+mod visible;
+
+pub use keys::{KeyPosition, key_kind, key_page_step};
+pub use newest::{NewestSearch, class_exists, newest};
+pub use point::{Found, Scratch, find_slot};
+pub use scan::{ScanOutput, ScanPosition, ScanRun, ScanStatus, scan_step};
+
 use super::memtable::Memtable;
 use super::sstable::Block;
 use super::version::{Table, Version};
@@ -58,4 +75,33 @@ pub enum Step<T> {
     Ready(T),
     /// Blocks that are missing, each once; at least one.
     Need(Vec<BlockRef>),
+}
+
+impl BlockRef {
+    /// Entries that the block holds if its table's blocks are alike.
+    fn entries_estimate(&self) -> usize {
+        let blocks = self.table.index.block_count().max(1) as u64;
+        usize::try_from(self.table.meta.entries / blocks).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// Missing blocks, each once.
+#[derive(Debug, Default)]
+struct Needs {
+    list: Vec<BlockRef>,
+}
+
+impl Needs {
+    fn add(&mut self, block: BlockRef) {
+        let same =
+            |other: &BlockRef| other.index == block.index && other.table.meta.id == block.table.meta.id;
+        if !self.list.iter().any(same) {
+            self.list.push(block);
+        }
+    }
+    /// The result of a call that got nowhere without them.
+    fn into_step<T>(self) -> Step<T> {
+        assert!(!self.list.is_empty(), "a read waits for no block");
+        Step::Need(self.list)
+    }
 }

@@ -91,6 +91,11 @@ impl TableBuilder {
             meta,
         }
     }
+    /// The table's id.
+    #[must_use]
+    pub fn id(&self) -> TableId {
+        self.options.id
+    }
     /// Adds one entry.
     ///
     /// # Panics

@@ -21,10 +21,12 @@
 #![deny(clippy::indexing_slicing)]
 
 use super::frame::FRAME_HEADER_BYTES;
+use super::replay::ReplayInput;
 use crate::encoding::{Reader, checksum};
 use crate::limits::{PAGE_BYTES, WAL_FRAME_BYTES_MAX};
 use crate::model::{FileRef, SegmentSeq, StoreId, StreamId};
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// Format version that this build writes, and the newest that it reads.
 pub(super) const VERSION: u16 = 1;
@@ -133,6 +135,11 @@ pub struct HeaderPage {
 }
 
 impl SegmentHeader {
+    /// What the manifest would say of the segment: for reading a file by itself.
+    #[must_use]
+    pub fn replay_input(&self, file: PathBuf) -> ReplayInput {
+        ReplayInput { seq: self.seq, stream: self.stream, salt: self.salt, bytes: self.bytes, file }
+    }
     /// The stored form, and its checksum.
     pub(super) fn encode(&self) -> ([u8; SEGMENT_HEADER_BYTES], u32) {
         let mut out = [0; SEGMENT_HEADER_BYTES];

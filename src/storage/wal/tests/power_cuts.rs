@@ -4,7 +4,7 @@
 use super::super::teeth::{PlantedBug, plant};
 use super::super::{StreamOptions, StreamWriter, SyncPolicy, record_bytes};
 use super::model_disk::{Crash, ModelDisk};
-use super::{Logged, Rng, STORE, STREAM, blob, input, number, replay, spec};
+use super::{Logged, Rng, STORE, STREAM, blob, input, number, replay, spec, thorough};
 use crate::model::{Lsn, SegmentSeq, Seqno, Slot, Value};
 use std::num::NonZeroU32;
 
@@ -72,7 +72,7 @@ impl Store {
     fn add_segment(&mut self, writer: &mut StreamWriter) {
         let (file, pages) = match self.pool.len() {
             0 => {
-                let pages = 6 + self.rng.below(10);
+                let pages = 4 + self.rng.below(8);
                 (self.disk.create(pages), pages)
             }
             count => self.pool.swap_remove(self.rng.index(count)),
@@ -131,7 +131,7 @@ impl Store {
         let options = StreamOptions { store: STORE, stream: STREAM, policy, writes_in_flight };
         let mut writer = StreamWriter::new(options);
         let mut submitted = Vec::new();
-        let steps = 1 + self.rng.below(90);
+        let steps = 1 + self.rng.below(120);
         for _ in 0..steps {
             self.step(&mut writer, &mut submitted);
         }
@@ -209,7 +209,7 @@ fn run(seed: u64) -> Result<(), String> {
 #[test]
 fn after_any_crash_recovery_yields_a_prefix_with_all_that_was_owed() {
     // An acknowledged write is lost, a batch is halved, or a record of a former life comes back.
-    let cuts = if cfg!(debug_assertions) { 4_000 } else { 120_000 };
+    let cuts = if thorough() { 120_000 } else { 4_000 };
     for seed in 0..cuts / LIVES {
         if let Err(violation) = run(seed) {
             panic!("{violation}");

@@ -23,9 +23,11 @@
 //! - After a failed write or sync nothing is issued and nothing more is acknowledged.
 
 mod frame_queue;
+mod interface;
 mod placement;
 
 use self::frame_queue::{Frame, FrameQueue};
+pub use self::interface::{Admission, SegmentLife, StreamOptions, WalIo, WalOutcome};
 use self::placement::{Placement, Plan};
 use super::frame::{FrameHeader, FrameKind, Life, frame_pages};
 use super::policy::SyncPolicy;
@@ -34,72 +36,8 @@ use super::segment::{PreviousSegment, SEGMENT_PAGES_MIN, SegmentHeader, SegmentS
 use super::teeth::{PlantedBug, planted};
 use crate::encoding::checksum;
 use crate::limits::{PAGE_BYTES, WAL_WRITES_IN_FLIGHT_MAX};
-use crate::model::{FileRef, Lsn, SegmentSeq, Seqno, StoreId, StreamId};
+use crate::model::{Lsn, SegmentSeq, Seqno};
 use std::collections::VecDeque;
-
-/// What a stream is made for.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamOptions {
-    /// The store.
-    pub store: StoreId,
-    /// The stream.
-    pub stream: StreamId,
-    /// When a write counts as acknowledged.
-    pub policy: SyncPolicy,
-    /// Writes that may be in flight, 1..=[`WAL_WRITES_IN_FLIGHT_MAX`].
-    pub writes_in_flight: usize,
-}
-
-/// Whether a record or batch may be appended now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// The next append may be of this size.
-    Admitted,
-    /// Too much is staged: room comes when writes complete.
-    WaitForWrites,
-    /// No segment has room for it: another must be made ready.
-    WaitForSegment,
-    /// No frame can hold it, now or later.
-    TooLarge,
-    /// The stream is poisoned or was sealed for shutdown.
-    Closed,
-}
-
-/// What the caller must do with a file.
-#[derive(Clone, Debug)]
-pub enum WalIo {
-    /// Write `bytes` bytes at `offset`, both multiples of the page; with `durable`, complete only when they are on
-    /// stable storage. [`StreamWriter::encode`] makes the bytes, before the next call of [`StreamWriter::next_io`].
-    Write { id: u64, file: FileRef, offset: u64, bytes: usize, durable: bool },
-    /// Make all completed writes of the file durable.
-    Sync { id: u64, file: FileRef },
-}
-
-/// How an operation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WalOutcome {
-    /// A write transferred this many bytes, perhaps fewer than asked: the rest is issued again.
-    Written(usize),
-    /// A sync is done.
-    Synced,
-    /// Interrupted or cancelled before it did anything (`EINTR`, `EAGAIN`, `ECANCELED`): it is issued again.
-    NotDone,
-    /// Any other error, `ENOSPC` too (the space was written before): the stream is poisoned.
-    Failed,
-}
-
-/// A segment that the stream has begun and that is not yet released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentLife {
-    /// Its number.
-    pub seq: SegmentSeq,
-    /// Seqno of its first record; `None` while it has none.
-    pub first_seqno: Option<Seqno>,
-    /// Position after its last record so far.
-    pub last_lsn: Lsn,
-    /// Sealed and durable, with nothing in flight: only then may it be retired, or its file be used again.
-    pub finished: bool,
-}
 
 /// The log of one core slot, as a state machine: see the module header.
 #[derive(Debug)]

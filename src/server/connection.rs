@@ -1,0 +1,220 @@
+//! One client connection: bytes in, bytes out, and what is known of the client. A state machine without I/O.
+
+use super::output::Output;
+use super::pages::Page;
+use super::scan_relay::ScanRelay;
+use super::slots::Slots;
+use crate::io::SocketId;
+use crate::limits::{OUTPUT_BYTES_MAX_UNAUTHENTICATED, OUTPUT_BYTES_PAUSE, REPLIES_PENDING_MAX};
+use crate::model::{ConnectionId, Dialect};
+use crate::protocol::resp::{ParseState, StoredArgs};
+use std::net::SocketAddr;
+
+/// Who talks to us, and in which language.
+#[derive(Debug)]
+pub(crate) enum Talk {
+    /// Too few bytes yet.
+    Undecided,
+    /// RESP: the parser's progress.
+    Resp(Box<RespTalk>),
+    /// Native frames.
+    Native,
+}
+
+/// State of a RESP connection.
+#[derive(Debug, Default)]
+pub(crate) struct RespTalk {
+    pub(crate) parser: ParseState,
+    pub(crate) transaction: Option<Transaction>,
+}
+
+/// MULTI: what EXEC will run.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    pub(crate) queued: Vec<StoredArgs>,
+    pub(crate) bytes: usize,
+    /// A command could not be queued: EXEC refuses.
+    pub(crate) failed: bool,
+}
+
+/// What the connection's receive operation is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receiving {
+    /// None is under way: the connection is paused, or about to receive.
+    No,
+    /// One is under way and owns the input buffer.
+    Yes,
+    /// The client has closed its side.
+    Ended,
+}
+
+/// How the connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It does not.
+    No,
+    /// When every reply has left.
+    AfterReplies,
+    /// The socket is being closed; nothing is sent any more.
+    Now,
+}
+
+/// See the module.
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) socket: SocketId,
+    pub(crate) peer: Option<SocketAddr>,
+    /// Received and not yet executed.
+    pub(crate) input: Vec<u8>,
+    pub(crate) receiving: Receiving,
+    pub(crate) output: Output,
+    pub(crate) slots: Slots,
+    pub(crate) talk: Talk,
+    pub(crate) dialect: Dialect,
+    pub(crate) authenticated: bool,
+    pub(crate) closing: Closing,
+    /// Operations of the backend that have not completed: receive, send, close.
+    pub(crate) operations: usize,
+    /// When the request began that is not complete yet.
+    pub(crate) request_since_ns: Option<u64>,
+    /// When the output first stood above its pause mark.
+    pub(crate) backed_up_since_ns: Option<u64>,
+    /// It is in the queue of connections with work.
+    pub(crate) is_ready: bool,
+    /// It is in the list of connections whose output may have to be sent.
+    pub(crate) is_dirty: bool,
+    pub(crate) pages: Vec<Page>,
+    pub(crate) scans: Vec<ScanRelay>,
+    pub(crate) name: Vec<u8>,
+    pub(crate) library: Vec<u8>,
+    pub(crate) library_version: Vec<u8>,
+    pub(crate) since_ns: u64,
+    pub(crate) active_ns: u64,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub(crate) fn new(id: ConnectionId, socket: SocketId, peer: Option<SocketAddr>, authenticated: bool, now_ns: u64) -> Self {
+        Self {
+            id,
+            socket,
+            peer,
+            input: Vec::new(),
+            receiving: Receiving::No,
+            output: Output::default(),
+            slots: Slots::default(),
+            talk: Talk::Undecided,
+            dialect: Dialect::Resp2,
+            authenticated,
+            closing: Closing::No,
+            operations: 0,
+            request_since_ns: None,
+            backed_up_since_ns: None,
+            is_ready: false,
+            is_dirty: false,
+            pages: Vec::new(),
+            scans: Vec::new(),
+            name: Vec::new(),
+            library: Vec::new(),
+            library_version: Vec::new(),
+            since_ns: now_ns,
+            active_ns: now_ns,
+        }
+    }
+    /// Whether further requests of this connection must wait: its replies pile up.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.output.pending_bytes() > OUTPUT_BYTES_PAUSE || self.slots.count() >= REPLIES_PENDING_MAX
+    }
+    /// Whether no reply is owed any more and everything has left.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.slots.count() == 0 && self.output.is_drained()
+    }
+    /// Unsent reply bytes at which the connection is dropped.
+    pub(crate) fn output_bytes_max(&self, configured: usize) -> usize {
+        if self.authenticated { configured } else { OUTPUT_BYTES_MAX_UNAUTHENTICATED }
+    }
+    /// Whether the client speaks RESP, as far as is known.
+    pub(crate) fn dialect_is_resp(&self) -> bool {
+        !matches!(self.talk, Talk::Native)
+    }
+    /// A number for CLIENT ID: unique among all cores.
+    pub(crate) fn client_id(&self) -> i64 {
+        let id = u64::from(self.id.generation) << 40 | u64::from(self.id.index) << 8 | u64::from(self.id.core & 0xff);
+        id.cast_signed() + 1
+    }
+}
+
+/// The connections of a core, by index; a generation tells the users of one place apart.
+#[derive(Default)]
+pub(crate) struct Connections {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    count: usize,
+}
+
+#[derive(Default)]
+struct Place {
+    generation: u32,
+    connection: Option<Box<Connection>>,
+}
+
+impl Connections {
+    /// Connections open.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+    /// Makes a place and fills it.
+    pub(crate) fn insert(&mut self, core: u16, make: impl FnOnce(ConnectionId) -> Connection) -> ConnectionId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            u32::try_from(self.places.len() - 1).expect("connections are bounded by --max-clients")
+        });
+        let place = &mut self.places[index as usize];
+        place.generation = place.generation.wrapping_add(1);
+        let id = ConnectionId { core, index, generation: place.generation };
+        place.connection = Some(Box::new(make(id)));
+        self.count += 1;
+        id
+    }
+    /// The connection, unless it has gone.
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let place = self.places.get_mut(id.index as usize)?;
+        place.connection.as_deref_mut().filter(|connection| connection.id == id)
+    }
+    /// Forgets a connection.
+    pub(crate) fn remove(&mut self, id: ConnectionId) {
+        let Some(place) = self.places.get_mut(id.index as usize) else { return };
+        if place.connection.as_ref().is_some_and(|connection| connection.id == id) {
+            place.connection = None;
+            self.free.push(id.index);
+            self.count -= 1;
+        }
+    }
+    /// All connections.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.places.iter().filter_map(|place| place.connection.as_deref())
+    }
+    /// Ids of all connections.
+    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
+        self.iter().map(|connection| connection.id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_for_a_closed_connection_does_not_reach_its_successor() {
+        // The place is used again: a late reply must not go to another client.
+        let mut connections = Connections::default();
+        let make = |id| Connection::new(id, SocketId(3), None, true, 0);
+        let old = connections.insert(0, make);
+        connections.remove(old);
+        let new = connections.insert(0, make);
+        assert_eq!(old.index, new.index);
+        assert!(connections.get_mut(old).is_none() && connections.get_mut(new).is_some());
+        connections.remove(old);
+        assert_eq!(connections.count(), 1);
+    }
+}

@@ -1,0 +1,773 @@
+//! One core: its backend, its shard, its connections, and the loop that turns completions into events and effects
+//! into operations. The only place that sees both `shard` and `io`.
+//!
+//! One turn: completions → mailboxes → client operations within a budget → log writes → messages and wake-ups → one
+//! send per connection → one slice of background work → timers → wait. A turn does bounded work and never blocks but
+//! in its wait.
+
+use super::connection::{Closing, Connection, Receiving};
+use super::desk::Desk;
+use super::mailbox::{Arrival, RequestBody};
+use super::net::{FollowUpBody, Net};
+use super::shared::Shared;
+use super::tokens::Work;
+use crate::buffer::AlignedBuf;
+use crate::config::OnIoError;
+use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, SocketId, Wait};
+use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
+use crate::limits::{RECEIVE_BYTES, REQUEST_DEADLINE_NS, TURN_BUDGET_NS};
+use crate::model::{ConnectionId, FileRef};
+use crate::shard::{Event, ReadId, Shard, ShardRequest};
+use crate::storage::wal::{WalIo, WalOutcome};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+/// Messages taken from each mailbox ring in one turn.
+const MAIL_PER_TURN: usize = 256;
+/// Idle work such as deadlines of slow clients is looked at this often, while there are connections that need it.
+const SWEEP_INTERVAL_NS: u64 = 1_000_000_000;
+/// A busy core leaves its counters for reporters this often.
+const PUBLISH_INTERVAL_NS: u64 = 250_000_000;
+/// After shutdown begins, replies may take this long to leave.
+const SHUTDOWN_NS: u64 = 3_000_000_000;
+/// A paused accept (no descriptors left) is tried again after this.
+const ACCEPT_RETRY_NS: u64 = 100_000_000;
+
+/// What other threads tell a core.
+pub(crate) enum Control {
+    /// From the coordinator.
+    Shard(ToShard),
+    /// A reply to an operation of this core's connections that the coordinator worked on.
+    Done { operation: crate::model::OperationId, error: Option<String> },
+}
+
+/// How a core ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum CoreEnd {
+    /// It was told to, and its log is sealed.
+    Closed,
+    /// Its log failed, and the configuration says to exit.
+    LogFailed,
+    /// Its backend failed.
+    BackendFailed(Errno),
+}
+
+/// A block read under way.
+struct BlockRead {
+    file: FileRef,
+    offset: u64,
+    /// Bytes wanted in all.
+    bytes: usize,
+    filled: Vec<u8>,
+}
+
+/// See the module.
+pub(crate) struct CoreLoop<B: Backend> {
+    backend: B,
+    pub(super) shard: Shard,
+    pub(super) net: Net,
+    control: Receiver<Control>,
+    listeners: Vec<ListenerId>,
+    completions: Vec<Completion>,
+    arrivals: Vec<Arrival>,
+    ready: VecDeque<ConnectionId>,
+    block_reads: BTreeMap<u64, BlockRead>,
+    /// Log buffers to be filled again.
+    wal_buffers: Vec<AlignedBuf>,
+    sweep_due_ns: u64,
+    publish_due_ns: u64,
+    unpublished: bool,
+    accept_retry_ns: Option<u64>,
+    closing_since_ns: Option<u64>,
+    spin_ns: u64,
+    poison_handled: bool,
+    shared: Arc<Shared>,
+    now: Now,
+    /// Connections that wait for a mailbox or for memory; tried again next turn.
+    blocked: Vec<ConnectionId>,
+}
+
+impl<B: Backend> CoreLoop<B> {
+    /// A core that serves `listeners`.
+    pub(crate) fn new(
+        mut backend: B,
+        shard: Shard,
+        net: Net,
+        control: Receiver<Control>,
+        listeners: Vec<ListenerId>,
+        spin_ns: u64,
+    ) -> Self {
+        net.mailboxes.own_bell().set_waker(backend.waker());
+        for (number, listener) in (0u32..).zip(&listeners) {
+            backend.submit(Work::Accept(number).token(), Op::Accept { listener: *listener });
+        }
+        let now = backend.now();
+        Self {
+            shared: Arc::clone(&net.shared),
+            backend,
+            shard,
+            net,
+            control,
+            listeners,
+            completions: Vec::new(),
+            arrivals: Vec::new(),
+            ready: VecDeque::new(),
+            block_reads: BTreeMap::new(),
+            wal_buffers: Vec::new(),
+            sweep_due_ns: now.monotonic_ns,
+            publish_due_ns: 0,
+            unpublished: true,
+            accept_retry_ns: None,
+            closing_since_ns: None,
+            spin_ns,
+            poison_handled: false,
+            now,
+            blocked: Vec::new(),
+        }
+    }
+
+    /// Runs until told to stop.
+    pub(crate) fn run(&mut self) -> CoreEnd {
+        loop {
+            if let Some(end) = self.turn() {
+                return end;
+            }
+        }
+    }
+
+    /// One bounded iteration; says how the core ended, if it did.
+    pub(crate) fn turn(&mut self) -> Option<CoreEnd> {
+        let wait = self.wait();
+        let waited = self.poll(wait);
+        self.net.mailboxes.own_bell().wake_up();
+        if let Err(errno) = waited {
+            log::error!("core {}: the {} backend failed: {errno}", self.net.core, self.backend.name());
+            return Some(CoreEnd::BackendFailed(errno));
+        }
+        self.now = self.backend.now();
+        self.net.metrics.turns.turns += 1;
+        self.take_completions();
+        self.take_control();
+        self.take_mail();
+        self.run_requests();
+        self.run_follow_ups();
+        self.submit_log();
+        self.settle();
+        self.publish_mail();
+        self.send_outputs();
+        if self.shard.has_slices() {
+            self.shard.handle(self.now.monotonic_ns, Event::Slice, &mut self.net);
+            self.settle();
+        }
+        self.maintain();
+        self.publish_counters();
+        self.end()
+    }
+
+    fn poll(&mut self, wait: Wait) -> Result<(), Errno> {
+        if self.spin_ns > 0 && wait != Wait::No {
+            let until = self.now.monotonic_ns.saturating_add(self.spin_ns);
+            loop {
+                self.backend.poll(Wait::No, &mut self.completions)?;
+                let spun_enough = self.backend.now().monotonic_ns >= until;
+                if !self.completions.is_empty() || self.net.mailboxes.has_arrivals() || spun_enough {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            if !self.completions.is_empty() {
+                return Ok(());
+            }
+        }
+        let wait = if wait == Wait::No { Wait::No } else { self.last_look(wait) };
+        self.backend.poll(wait, &mut self.completions)
+    }
+
+    /// Announces sleep, then looks once more for mail that came before the announcement.
+    fn last_look(&mut self, wait: Wait) -> Wait {
+        self.net.mailboxes.own_bell().go_to_sleep();
+        let is_awaited = self.net.mailboxes.has_arrivals() || (self.shared.is_closing() && self.closing_since_ns.is_none());
+        if is_awaited { Wait::No } else { wait }
+    }
+
+    /// How long the core may sleep.
+    fn wait(&self) -> Wait {
+        let has_work = !self.ready.is_empty()
+            || !self.blocked.is_empty()
+            || !self.net.follow_ups.is_empty()
+            || self.shard.has_slices()
+            || self.net.mailboxes.is_backed_up();
+        if has_work {
+            return Wait::No;
+        }
+        let sweep = (self.net.connections.count() > 0).then_some(self.sweep_due_ns);
+        let publish = self.unpublished.then_some(self.publish_due_ns);
+        let closing = self.closing_since_ns.map(|since| since.saturating_add(SHUTDOWN_NS));
+        let timers = [sweep, publish, closing, self.accept_retry_ns];
+        let deadline = timers.into_iter().flatten().min().unwrap_or(u64::MAX);
+        Wait::Until(deadline.min(self.shard.deadline_ns()))
+    }
+
+    fn take_completions(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            match Work::of(completion.token) {
+                Work::Wal(id) => self.wal_done(id, completion),
+                Work::Block(id) => self.block_done(id, completion),
+                Work::Accept(listener) => self.accepted(listener, &completion),
+                Work::Receive { index, generation } => self.received(self.id(index, generation), completion),
+                Work::Send { index, generation } => self.sent(self.id(index, generation), completion),
+                Work::Close { index, generation } => self.closed(self.id(index, generation)),
+            }
+        }
+        self.completions = completions;
+        self.net.acked = self.shard.acked();
+    }
+
+    fn id(&self, index: u32, generation: u32) -> ConnectionId {
+        ConnectionId { core: self.net.core, index, generation }
+    }
+
+    fn wal_done(&mut self, id: u64, completion: Completion) {
+        let outcome = match completion.result {
+            Ok(Outcome::Transferred(bytes)) => WalOutcome::Written(bytes),
+            Ok(Outcome::Done | Outcome::Accepted { .. }) => WalOutcome::Synced,
+            Err(errno) if errno.is_not_done() => WalOutcome::NotDone,
+            Err(errno) => {
+                log::error!("core {}: a write or sync of the log failed: {errno}", self.net.core);
+                WalOutcome::Failed
+            }
+        };
+        if let OpBuf::Aligned(buf) = completion.buf {
+            self.wal_buffers.push(buf);
+        }
+        self.shard.handle(self.now.monotonic_ns, Event::WalDone { id, outcome }, &mut self.net);
+    }
+
+    fn block_done(&mut self, id: u64, completion: Completion) {
+        let Some(mut read) = self.block_reads.remove(&id) else { return };
+        let result = match (completion.result, completion.buf) {
+            (Ok(Outcome::Transferred(0)), _) => Err("the file ends before the block".to_owned()),
+            (Ok(Outcome::Transferred(count)), OpBuf::Aligned(buf)) => {
+                read.filled.extend_from_slice(buf.get(..count).unwrap_or_default());
+                if read.filled.len() < read.bytes {
+                    return self.read_block(id, read);
+                }
+                Ok(read.filled)
+            }
+            (Err(errno), _) if errno.is_not_done() => return self.read_block(id, read),
+            (Err(errno), _) => Err(errno.to_string()),
+            (Ok(_), _) => unreachable!("a read brings its buffer back"),
+        };
+        if result.is_err() {
+            self.net.metrics.table.read_errors += 1;
+        }
+        self.shard.handle(self.now.monotonic_ns, Event::BlockRead { read: ReadId(id), result }, &mut self.net);
+    }
+
+    fn read_block(&mut self, id: u64, read: BlockRead) {
+        let offset = read.offset + read.filled.len() as u64;
+        let buf = AlignedBuf::zeroed(read.bytes - read.filled.len());
+        let op = Op::Read { file: read.file.clone(), offset, buf };
+        self.block_reads.insert(id, read);
+        self.backend.submit(Work::Block(id).token(), op);
+    }
+
+    fn accepted(&mut self, listener: u32, completion: &Completion) {
+        match completion.result {
+            Ok(Outcome::Accepted { socket, peer }) => self.welcome(socket, peer),
+            Ok(_) => {}
+            Err(errno) if self.closing_since_ns.is_none() => {
+                log::warn!("core {}: accepting connections failed, trying again: {errno}", self.net.core);
+            }
+            Err(_) => {}
+        }
+        if !completion.more && self.closing_since_ns.is_none() {
+            log::debug!("core {}: listener {listener} is armed again", self.net.core);
+            self.accept_retry_ns = Some(self.now.monotonic_ns.saturating_add(ACCEPT_RETRY_NS));
+        }
+    }
+
+    fn welcome(&mut self, socket: SocketId, peer: Option<SocketAddr>) {
+        self.net.metrics.net.connections_accepted += 1;
+        if self.closing_since_ns.is_some() || !self.shared.admit_client() {
+            self.net.metrics.net.connections_refused += 1;
+            self.backend.submit(Work::Close { index: 0, generation: 0 }.token(), Op::Close { socket });
+            return;
+        }
+        let authenticated = !self.shared.needs_auth();
+        let now_ns = self.now.monotonic_ns;
+        let make = |id| Connection::new(id, socket, peer, authenticated, now_ns);
+        let id = self.net.connections.insert(self.net.core, make);
+        self.net.metrics.net.connections_open = self.net.connections.count() as u64;
+        if super::admission::is_denied(&self.shared.config, peer) {
+            if let Some(connection) = self.net.connections.get_mut(id) {
+                connection.output.bytes_mut().extend_from_slice(super::admission::DENIED);
+                connection.closing = Closing::AfterReplies;
+            }
+            self.net.mark_dirty(id);
+        } else {
+            self.receive(id);
+        }
+    }
+
+    /// Starts a receive, unless one is under way or the connection is paused.
+    fn receive(&mut self, id: ConnectionId) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        if connection.receiving != Receiving::No || connection.closing != Closing::No {
+            return;
+        }
+        let mut buf = std::mem::take(&mut connection.input);
+        let before = buf.capacity();
+        if buf.capacity() - buf.len() < RECEIVE_BYTES / 4 {
+            // Doubling keeps a large request linear; only received bytes make the buffer grow.
+            buf.reserve(RECEIVE_BYTES.max(buf.len()));
+        }
+        if !self.shared.account_query_memory(before, buf.capacity()) && buf.capacity() > 2 * RECEIVE_BYTES {
+            log::warn!("closing a connection: --max-query-memory is used up");
+            connection.input = buf;
+            self.net.metrics.net.connections_dropped += 1;
+            return self.close_now(id);
+        }
+        connection.receiving = Receiving::Yes;
+        connection.operations += 1;
+        let op = Op::Receive { socket: connection.socket, buf };
+        self.backend.submit(Work::Receive { index: id.index, generation: id.generation }.token(), op);
+    }
+
+    fn received(&mut self, id: ConnectionId, completion: Completion) {
+        let now_ns = self.now.monotonic_ns;
+        let Some(connection) = self.net.connections.get_mut(id) else {
+            unreachable!("a connection stays until its operations have completed")
+        };
+        connection.operations -= 1;
+        if let OpBuf::Bytes(buf) = completion.buf {
+            connection.input = buf;
+        }
+        connection.receiving = Receiving::No;
+        match completion.result {
+            Ok(Outcome::Transferred(0)) => {
+                connection.receiving = Receiving::Ended;
+                if connection.closing == Closing::No {
+                    // What was sent before the end is still answered.
+                    connection.closing = Closing::AfterReplies;
+                    connection.is_ready = true;
+                    self.ready.push_back(id);
+                }
+                self.net.mark_dirty(id);
+            }
+            Ok(Outcome::Transferred(count)) => {
+                self.net.metrics.net.rx_bytes += count as u64;
+                connection.active_ns = now_ns;
+                self.make_ready(id);
+            }
+            Ok(_) => unreachable!("a receive transfers bytes"),
+            Err(errno) if errno.is_not_done() && connection.closing == Closing::No => self.receive(id),
+            Err(_) => self.close_now(id),
+        }
+        self.forget_if_done(id);
+    }
+
+    fn make_ready(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.net.connections.get_mut(id)
+            && !connection.is_ready
+        {
+            connection.is_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn sent(&mut self, id: ConnectionId, completion: Completion) {
+        let Some(connection) = self.net.connections.get_mut(id) else {
+            unreachable!("a connection stays until its operations have completed")
+        };
+        connection.operations -= 1;
+        let OpBuf::Bytes(buf) = completion.buf else { unreachable!("a send brings its buffer back") };
+        let pending = connection.output.sending();
+        let from = buf.len() - pending;
+        match completion.result {
+            Ok(Outcome::Transferred(count)) => {
+                self.net.metrics.net.tx_bytes += count as u64;
+                connection.output.sent(pending - count);
+                if count < pending {
+                    self.send(id, buf, from + count);
+                } else {
+                    connection.output.recycle(buf);
+                    self.after_send(id);
+                }
+            }
+            Err(errno) if errno.is_not_done() && connection.closing != Closing::Now => self.send(id, buf, from),
+            Ok(_) | Err(_) => {
+                connection.output.sent(0);
+                self.close_now(id);
+            }
+        }
+        self.forget_if_done(id);
+    }
+
+    /// A send is complete: goes on reading if that was paused, and sends what has gathered.
+    fn after_send(&mut self, id: ConnectionId) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        if !connection.is_backed_up() {
+            connection.backed_up_since_ns = None;
+            self.make_ready(id);
+        }
+        self.net.mark_dirty(id);
+    }
+
+    fn send(&mut self, id: ConnectionId, buf: Vec<u8>, from: usize) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        connection.operations += 1;
+        let op = Op::Send { socket: connection.socket, buf, from };
+        self.backend.submit(Work::Send { index: id.index, generation: id.generation }.token(), op);
+    }
+
+    fn closed(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.net.connections.get_mut(id) {
+            connection.operations -= 1;
+        }
+        self.forget_if_done(id);
+    }
+
+    /// Ends a connection at once: cancels what it waits for and closes the socket.
+    pub(super) fn close_now(&mut self, id: ConnectionId) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        if connection.closing == Closing::Now {
+            return;
+        }
+        connection.closing = Closing::Now;
+        connection.operations += 1;
+        let socket = connection.socket;
+        let scans = std::mem::take(&mut connection.scans);
+        self.backend.submit(Work::Close { index: id.index, generation: id.generation }.token(), Op::Close { socket });
+        for scan in scans {
+            let operation = crate::model::OperationId { connection: id, sequence: scan.sequence, part: 0 };
+            self.desk().cancel(scan.shard, operation);
+        }
+    }
+
+    fn forget_if_done(&mut self, id: ConnectionId) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        if connection.closing == Closing::Now && connection.operations == 0 {
+            self.shared.account_query_memory(connection.input.capacity(), 0);
+            self.shared.release_client();
+            self.net.connections.remove(id);
+            self.net.metrics.net.connections_open = self.net.connections.count() as u64;
+        }
+    }
+
+    fn take_control(&mut self) {
+        loop {
+            match self.control.try_recv() {
+                Ok(Control::Shard(message)) => self.shard_message(message),
+                Ok(Control::Done { operation, error }) => self.desk().admin_done(operation, error),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        if self.shared.is_closing() && self.closing_since_ns.is_none() {
+            self.begin_close();
+        }
+    }
+
+    fn shard_message(&mut self, message: ToShard) {
+        let event = match message {
+            ToShard::Version { version, flushed, retired } => Event::Version { version, flushed, retired },
+            ToShard::SegmentReady(segment) => Event::SegmentReady(segment),
+            ToShard::SegmentFailed(errno) => {
+                log::warn!("core {}: no new log segment for now: {errno}", self.net.core);
+                Event::SegmentDelayed
+            }
+            ToShard::FlushFailed { memtable, errno } => {
+                log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
+                return;
+            }
+            ToShard::FreezeNow { ticket } => Event::FreezeNow { ticket },
+            ToShard::ReportHorizon => Event::ReportHorizon,
+        };
+        self.shard.handle(self.now.monotonic_ns, event, &mut self.net);
+    }
+
+    fn take_mail(&mut self) {
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        let seqno = self.net.mailboxes.receive(MAIL_PER_TURN, &mut arrivals);
+        if seqno > self.shard.seqno() {
+            self.shard.handle(self.now.monotonic_ns, Event::Observe(seqno), &mut self.net);
+        }
+        for arrival in arrivals.drain(..) {
+            match arrival {
+                Arrival::Reply(reply) => {
+                    let id = reply.operation.connection;
+                    self.net.forwarded_reply(reply);
+                    self.wake_paused(id);
+                }
+                Arrival::Request(_, request) => {
+                    let (operation, reply_bytes_max) = (request.operation, request.reply_bytes_max);
+                    let event = match &request.body {
+                        RequestBody::Execute(_) => None,
+                        RequestBody::Credit(chunks) => Some(Event::Credit { operation, chunks: *chunks }),
+                        RequestBody::Cancel => Some(Event::Cancel { operation }),
+                    };
+                    if let Some(event) = event {
+                        self.shard.handle(self.now.monotonic_ns, event, &mut self.net);
+                    } else if let RequestBody::Execute(command) = &request.body {
+                        self.net.begin_remote(&request);
+                        let command = &command.borrow();
+                        let event = Event::Execute { operation, command, reply_bytes_max };
+                        self.shard.handle(self.now.monotonic_ns, event, &mut self.net);
+                    }
+                }
+            }
+        }
+        self.arrivals = arrivals;
+    }
+
+    /// A connection that had too many replies outstanding may go on.
+    fn wake_paused(&mut self, id: ConnectionId) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        if connection.receiving == Receiving::No && !connection.is_backed_up() {
+            self.make_ready(id);
+        }
+    }
+
+    /// Runs requests of the connections that have some, in turns, within the budget.
+    fn run_requests(&mut self) {
+        let blocked = std::mem::take(&mut self.blocked);
+        blocked.into_iter().for_each(|id| self.make_ready(id));
+        let deadline = self.now.monotonic_ns.saturating_add(TURN_BUDGET_NS);
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            self.serve(id);
+            if self.backend.now().monotonic_ns >= deadline {
+                break;
+            }
+        }
+    }
+
+    /// Gives one connection its share of the turn.
+    fn serve(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.net.connections.get_mut(id) {
+            connection.is_ready = false;
+        }
+        match self.desk().serve(id) {
+            super::desk::Served::Drained => self.receive(id),
+            super::desk::Served::More => self.make_ready(id),
+            super::desk::Served::Blocked => self.blocked.push(id),
+            super::desk::Served::Paused => {
+                self.net.metrics.net.backpressure_events += 1;
+                let now_ns = self.now.monotonic_ns;
+                if let Some(connection) = self.net.connections.get_mut(id) {
+                    connection.backed_up_since_ns.get_or_insert(now_ns);
+                }
+            }
+            super::desk::Served::Gone => {}
+        }
+        self.net.mark_dirty(id);
+    }
+
+    fn desk(&mut self) -> Desk<'_> {
+        Desk { net: &mut self.net, shard: &mut self.shard, now: self.now }
+    }
+
+    fn run_follow_ups(&mut self) {
+        for _ in 0..self.net.follow_ups.len() {
+            let Some(follow_up) = self.net.follow_ups.pop_front() else { break };
+            let mut desk = self.desk();
+            match follow_up.body {
+                FollowUpBody::Execute(command) => {
+                    desk.execute_stored(follow_up.shard, follow_up.operation, follow_up.dialect, command);
+                }
+                FollowUpBody::Credit(chunks) => desk.credit(follow_up.shard, follow_up.operation, chunks),
+            }
+        }
+    }
+
+    fn submit_log(&mut self) {
+        while let Some(io) = self.shard.next_wal_io() {
+            match io {
+                WalIo::Write { id, file, offset, bytes, durable } => {
+                    let mut buf = self.wal_buffer(bytes);
+                    self.shard.encode_wal(id, &mut buf);
+                    self.net.metrics.wal.append_bytes += bytes as u64;
+                    self.net.metrics.wal.fsync += u64::from(durable);
+                    self.backend.submit(Work::Wal(id).token(), Op::Write { file, offset, buf, durable });
+                }
+                WalIo::Sync { id, file } => {
+                    self.net.metrics.wal.fsync += 1;
+                    self.backend.submit(Work::Wal(id).token(), Op::Sync { file });
+                }
+            }
+        }
+    }
+
+    fn wal_buffer(&mut self, bytes: usize) -> AlignedBuf {
+        /// Buffers above this are not kept.
+        const KEPT_BYTES_MAX: usize = 2 << 20;
+        let mut buf = match self.wal_buffers.pop() {
+            Some(buf) if buf.capacity() >= bytes && buf.capacity() <= KEPT_BYTES_MAX => buf,
+            Some(_) | None => AlignedBuf::with_capacity(bytes.max(64 << 10)),
+        };
+        buf.set_len(bytes);
+        buf
+    }
+
+    /// Turns what the shard asked for into operations and messages.
+    fn settle(&mut self) {
+        self.net.seqno = self.shard.seqno();
+        self.net.acked = self.shard.acked();
+        for wanted in std::mem::take(&mut self.net.blocks_wanted) {
+            let handle = wanted.table.index.block(wanted.block);
+            let bytes = handle.bytes as usize;
+            self.net.metrics.table.block_reads += 1;
+            self.net.metrics.table.block_read_bytes += bytes as u64;
+            let read = BlockRead { file: wanted.table.file.clone(), offset: handle.offset, bytes, filled: Vec::new() };
+            self.read_block(wanted.read.0, read);
+        }
+        let shard = self.net.core;
+        for request in std::mem::take(&mut self.net.shard_requests) {
+            self.shared.tell_coordinator(match request {
+                ShardRequest::Flush { memtable, keys, releases } => {
+                    ToCoordinator::Flush(FlushRequest { shard, memtable, keys, releases })
+                }
+                ShardRequest::Segment => ToCoordinator::NeedSegment { shard },
+                ShardRequest::Frozen { ticket } => ToCoordinator::Frozen { shard, ticket },
+                ShardRequest::Horizon(seqno) => ToCoordinator::Horizon { shard, seqno },
+            });
+        }
+        if self.shard.is_poisoned() && !self.poison_handled {
+            self.poison_handled = true;
+            self.log_failed();
+        }
+    }
+
+    /// The log has failed: replies that wait for it become errors, and their connections end.
+    fn log_failed(&mut self) {
+        self.net.fail_held();
+        for id in self.net.connections.ids() {
+            let acked = self.net.acked;
+            let Some(connection) = self.net.connections.get_mut(id) else { continue };
+            if connection.output.drop_held(acked) {
+                let text = b"-IOERR a write to the log failed, the outcome is unknown\r\n";
+                if connection.dialect_is_resp() {
+                    connection.output.bytes_mut().extend_from_slice(text);
+                }
+                connection.closing = Closing::AfterReplies;
+                connection.slots = super::slots::Slots::default();
+            }
+            self.net.mark_dirty(id);
+        }
+    }
+
+    fn publish_mail(&mut self) {
+        self.net.release_held();
+        let Self { net, backend, .. } = self;
+        net.mailboxes.publish(net.seqno, |waker| backend.wake_peer(waker));
+    }
+
+    /// One send per connection with something to send.
+    fn send_outputs(&mut self) {
+        let dirty = std::mem::take(&mut self.net.dirty);
+        let acked = self.net.acked;
+        let mut waiting = Vec::new();
+        for id in dirty {
+            let Some(connection) = self.net.connections.get_mut(id) else { continue };
+            connection.is_dirty = false;
+            if connection.closing == Closing::Now {
+                continue;
+            }
+            let bytes_max = connection.output_bytes_max(self.shared.config.max_output_bytes);
+            if connection.output.pending_bytes() > bytes_max {
+                log::warn!("closing a connection that does not read its replies: {bytes_max} bytes wait");
+                self.net.metrics.net.connections_dropped += 1;
+                self.close_now(id);
+                continue;
+            }
+            if let Some(bytes) = connection.output.take_sendable(acked) {
+                self.send(id, bytes, 0);
+                continue;
+            }
+            if connection.output.waits_for(acked).is_some() {
+                connection.is_dirty = true;
+                waiting.push(id);
+            } else if connection.closing == Closing::AfterReplies && connection.is_drained() {
+                self.close_now(id);
+            }
+        }
+        // Looked at again when the log has got further, which is an event of its own.
+        self.net.dirty.append(&mut waiting);
+    }
+
+    fn maintain(&mut self) {
+        self.shard.handle(self.now.monotonic_ns, Event::Maintain, &mut self.net);
+        self.settle();
+        self.submit_log();
+        if self.accept_retry_ns.is_some_and(|due| due <= self.now.monotonic_ns) {
+            self.accept_retry_ns = None;
+            for (number, listener) in (0u32..).zip(&self.listeners) {
+                self.backend.submit(Work::Accept(number).token(), Op::Accept { listener: *listener });
+            }
+        }
+        if self.now.monotonic_ns >= self.sweep_due_ns {
+            self.sweep_due_ns = self.now.monotonic_ns + SWEEP_INTERVAL_NS;
+            self.sweep();
+        }
+    }
+
+    /// Drops connections that are too slow.
+    fn sweep(&mut self) {
+        let now_ns = self.now.monotonic_ns;
+        for id in self.net.connections.ids() {
+            let Some(connection) = self.net.connections.get_mut(id) else { continue };
+            let late = |since: Option<u64>| since.is_some_and(|since| now_ns.saturating_sub(since) > REQUEST_DEADLINE_NS);
+            if connection.closing != Closing::Now
+                && (late(connection.request_since_ns) || late(connection.backed_up_since_ns))
+            {
+                self.net.metrics.net.connections_dropped += 1;
+                self.close_now(id);
+            }
+        }
+    }
+
+    fn publish_counters(&mut self) {
+        self.unpublished = true;
+        if self.now.monotonic_ns < self.publish_due_ns {
+            return;
+        }
+        self.publish_due_ns = self.now.monotonic_ns + PUBLISH_INTERVAL_NS;
+        self.unpublished = false;
+        super::status::gather(&mut self.net.metrics, &self.shard);
+        let snapshot = self.net.metrics.snapshot(self.net.core, self.now.monotonic_ns);
+        self.shared.publish(self.net.core, snapshot);
+    }
+
+    fn begin_close(&mut self) {
+        self.closing_since_ns = Some(self.now.monotonic_ns);
+        for (number, _) in (0u32..).zip(&self.listeners) {
+            self.backend.cancel(Work::Accept(number).token());
+        }
+        self.shard.handle(self.now.monotonic_ns, Event::Close, &mut self.net);
+        for id in self.net.connections.ids() {
+            if let Some(connection) = self.net.connections.get_mut(id)
+                && connection.closing == Closing::No
+            {
+                connection.closing = Closing::AfterReplies;
+                self.net.mark_dirty(id);
+            }
+        }
+    }
+
+    fn end(&mut self) -> Option<CoreEnd> {
+        if self.shard.is_poisoned() && self.shared.config.on_io_error == OnIoError::Exit {
+            return Some(CoreEnd::LogFailed);
+        }
+        let since = self.closing_since_ns?;
+        let late = self.now.monotonic_ns.saturating_sub(since) > SHUTDOWN_NS;
+        let log_done = self.shard.is_log_idle() || self.shard.is_poisoned();
+        let quiet = self.net.connections.count() == 0 && !self.net.has_held() && self.net.mailboxes.requests_under_way() == 0;
+        if late {
+            self.net.connections.ids().into_iter().for_each(|id| self.close_now(id));
+        }
+        (log_done && (quiet || late)).then_some(CoreEnd::Closed)
+    }
+}

@@ -1,0 +1,347 @@
+//! Mailboxes between cores: for each pair of cores a ring of requests one way and a ring of replies the other.
+//!
+//! They cannot deadlock: a request is sent only when fewer than [`MAILBOX_REQUESTS_MAX`] of that pair are under way,
+//! and what a full reply ring does not take waits at the sender (bounded by the requests under way and the credit of
+//! scans), so no core ever waits for another one's ring. Control messages travel on a channel of their own.
+//!
+//! Going to sleep: a core says that it sleeps, then looks once more; a sender publishes, then looks whether the
+//! receiver sleeps. With sequentially consistent fences one of the two sees the other.
+
+use crate::io::Waker;
+use crate::limits::MAILBOX_REQUESTS_MAX;
+use crate::model::{Dialect, OperationId, Seqno, StoredCommand};
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// A command for the shard of another core.
+#[derive(Debug)]
+pub(crate) struct ForwardedRequest {
+    /// Where the reply goes.
+    pub(crate) operation: OperationId,
+    /// How the reply is encoded.
+    pub(crate) dialect: Dialect,
+    /// Replies are refused above this.
+    pub(crate) reply_bytes_max: usize,
+    /// What to do.
+    pub(crate) body: RequestBody,
+}
+
+/// What one core may ask of another.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// Executes a command.
+    Execute(StoredCommand),
+    /// Allows a scan to send more chunks.
+    Credit(u32),
+    /// The client is gone: forget the operation.
+    Cancel,
+}
+
+/// The encoded answer to a forwarded request; released by the owner when it is durable.
+#[derive(Debug)]
+pub(crate) struct ForwardedReply {
+    /// Whose reply it is.
+    pub(crate) operation: OperationId,
+    /// The encoded element or payload.
+    pub(crate) bytes: Vec<u8>,
+    /// What the origin must know without decoding.
+    pub(crate) summary: ReplySummary,
+}
+
+/// What is known of an encoded reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReplySummary {
+    /// The number of an integer reply, for sums over keys.
+    pub(crate) integer: i64,
+    /// Whether it is an error.
+    pub(crate) failed: bool,
+    /// Of a scan chunk: whether more chunks of this shard follow.
+    pub(crate) more: bool,
+    /// Of a scan chunk: entries in it.
+    pub(crate) entries: u64,
+    /// Of a page of keys: whether the shard has more keys.
+    pub(crate) more_keys: bool,
+}
+
+/// A message with the sender's seqno: the receiver's counter rises above it.
+struct Stamped<T> {
+    seqno: Seqno,
+    message: T,
+}
+
+/// What the other cores must know of a core to wake it.
+#[derive(Default)]
+pub(crate) struct Bell {
+    asleep: AtomicBool,
+    waker: OnceLock<Waker>,
+}
+
+impl Bell {
+    /// Tells how to wake the core. Called once, by the core, before the first message to it matters.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        assert!(self.waker.set(waker).is_ok(), "a core has one waker");
+    }
+    /// The waker, once the core runs.
+    pub(crate) fn waker(&self) -> Option<&Waker> {
+        self.waker.get()
+    }
+    /// Wakes the core whether or not it says that it sleeps.
+    pub(crate) fn ring(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+    /// Announces sleep; the core looks at its mailboxes once more after this.
+    pub(crate) fn go_to_sleep(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+    /// Takes the announcement back.
+    pub(crate) fn wake_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+    /// Whether the core sleeps; called after publishing a message.
+    fn sleeps(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.asleep.load(Ordering::Relaxed)
+    }
+}
+
+/// One core's ends of the rings to and from one peer.
+struct Peer {
+    requests_out: Producer<Stamped<ForwardedRequest>>,
+    requests_in: Consumer<Stamped<ForwardedRequest>>,
+    replies_out: Producer<Stamped<ForwardedReply>>,
+    replies_in: Consumer<Stamped<ForwardedReply>>,
+    /// Requests that found the ring full; sent first.
+    requests_waiting: VecDeque<ForwardedRequest>,
+    /// Replies that found the ring full; sent first.
+    replies_waiting: VecDeque<ForwardedReply>,
+    /// Requests sent whose final reply has not come back.
+    under_way: usize,
+    /// Something was published since the peer was last rung.
+    published: bool,
+}
+
+/// All mailboxes of one core.
+pub(crate) struct Mailboxes {
+    peers: Vec<Option<Peer>>,
+    bells: Arc<[Bell]>,
+    core: u16,
+}
+
+/// One message that arrived.
+pub(crate) enum Arrival {
+    /// From `core`.
+    Request(u16, ForwardedRequest),
+    /// To an operation of this core.
+    Reply(ForwardedReply),
+}
+
+impl Mailboxes {
+    /// The mailboxes of `cores` cores, one value for each.
+    pub(crate) fn for_cores(cores: usize) -> (Vec<Self>, Arc<[Bell]>) {
+        let bells: Arc<[Bell]> = (0..cores).map(|_| Bell::default()).collect();
+        let mut grid: Vec<Vec<Option<Peer>>> =
+            (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
+        for low in 0..cores {
+            for high in low + 1..cores {
+                let (a_requests, b_requests_in) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+                let (b_requests, a_requests_in) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+                let (a_replies, b_replies_in) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+                let (b_replies, a_replies_in) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+                grid[low][high] = Some(Peer::new(a_requests, a_requests_in, a_replies, a_replies_in));
+                grid[high][low] = Some(Peer::new(b_requests, b_requests_in, b_replies, b_replies_in));
+            }
+        }
+        let mailboxes = grid
+            .into_iter()
+            .zip(0u16..)
+            .map(|(peers, core)| Self { peers, bells: Arc::clone(&bells), core })
+            .collect();
+        (mailboxes, bells)
+    }
+    /// This core's number.
+    pub(crate) fn core(&self) -> u16 {
+        self.core
+    }
+    /// This core's bell.
+    pub(crate) fn own_bell(&self) -> &Bell {
+        &self.bells[usize::from(self.core)]
+    }
+    /// Whether another request may be sent to `core` now; if not, the connection waits.
+    pub(crate) fn accepts(&self, core: u16) -> bool {
+        self.peer(core)
+            .is_some_and(|peer| peer.requests_waiting.is_empty() && peer.under_way < MAILBOX_REQUESTS_MAX)
+    }
+    /// Sends a request. A request of many parts may exceed the limit once begun; the rest waits here in order.
+    pub(crate) fn send_request(&mut self, core: u16, seqno: Seqno, request: ForwardedRequest) {
+        let counts = matches!(request.body, RequestBody::Execute(_));
+        let peer = self.peer_mut(core);
+        peer.under_way += usize::from(counts);
+        peer.requests_waiting.push_back(request);
+        peer.push_waiting(seqno);
+    }
+    /// Sends a reply; never fails.
+    pub(crate) fn send_reply(&mut self, core: u16, seqno: Seqno, reply: ForwardedReply) {
+        let peer = self.peer_mut(core);
+        peer.replies_waiting.push_back(reply);
+        peer.push_waiting(seqno);
+    }
+    /// Requests of this core that are under way elsewhere.
+    pub(crate) fn requests_under_way(&self) -> usize {
+        self.peers.iter().flatten().map(|peer| peer.under_way).sum()
+    }
+    /// Moves at most `limit` messages of each ring to `arrivals`; returns the highest seqno that came with them.
+    pub(crate) fn receive(&mut self, limit: usize, arrivals: &mut Vec<Arrival>) -> Seqno {
+        let mut highest = Seqno(0);
+        for (peer, core) in self.peers.iter_mut().zip(0u16..) {
+            let Some(peer) = peer else { continue };
+            for _ in 0..limit {
+                let Ok(stamped) = peer.replies_in.pop() else { break };
+                highest = highest.max(stamped.seqno);
+                peer.under_way -= usize::from(!stamped.message.summary.more);
+                arrivals.push(Arrival::Reply(stamped.message));
+            }
+            for _ in 0..limit {
+                let Ok(stamped) = peer.requests_in.pop() else { break };
+                highest = highest.max(stamped.seqno);
+                arrivals.push(Arrival::Request(core, stamped.message));
+            }
+        }
+        highest
+    }
+    /// Whether messages have arrived that [`Mailboxes::receive`] did not take yet.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        self.peers.iter().flatten().any(|peer| !peer.requests_in.is_empty() || !peer.replies_in.is_empty())
+    }
+    /// Retries what found a ring full, and passes the wakers of sleeping peers that have mail to `ring`.
+    pub(crate) fn publish(&mut self, seqno: Seqno, mut ring: impl FnMut(&Waker)) {
+        for (peer, bell) in self.peers.iter_mut().zip(self.bells.iter()) {
+            let Some(peer) = peer else { continue };
+            peer.push_waiting(seqno);
+            if std::mem::take(&mut peer.published) && bell.sleeps() {
+                bell.waker().into_iter().for_each(&mut ring);
+            }
+        }
+    }
+    /// Whether something waits for room in a ring: the core must not sleep for long then.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.peers
+            .iter()
+            .flatten()
+            .any(|peer| !peer.requests_waiting.is_empty() || !peer.replies_waiting.is_empty())
+    }
+    fn peer(&self, core: u16) -> Option<&Peer> {
+        self.peers.get(usize::from(core)).and_then(Option::as_ref)
+    }
+    fn peer_mut(&mut self, core: u16) -> &mut Peer {
+        self.peers
+            .get_mut(usize::from(core))
+            .and_then(Option::as_mut)
+            .expect("messages go to other cores of this daemon")
+    }
+}
+
+impl Peer {
+    fn new(
+        requests_out: Producer<Stamped<ForwardedRequest>>,
+        requests_in: Consumer<Stamped<ForwardedRequest>>,
+        replies_out: Producer<Stamped<ForwardedReply>>,
+        replies_in: Consumer<Stamped<ForwardedReply>>,
+    ) -> Self {
+        Self {
+            requests_out,
+            requests_in,
+            replies_out,
+            replies_in,
+            requests_waiting: VecDeque::new(),
+            replies_waiting: VecDeque::new(),
+            under_way: 0,
+            published: false,
+        }
+    }
+    fn push_waiting(&mut self, seqno: Seqno) {
+        while !self.requests_out.is_full() {
+            let Some(message) = self.requests_waiting.pop_front() else { break };
+            let pushed = self.requests_out.push(Stamped { seqno, message });
+            assert!(pushed.is_ok(), "this core is the ring's only producer");
+            self.published = true;
+        }
+        while !self.replies_out.is_full() {
+            let Some(message) = self.replies_waiting.pop_front() else { break };
+            let pushed = self.replies_out.push(Stamped { seqno, message });
+            assert!(pushed.is_ok(), "this core is the ring's only producer");
+            self.published = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Command, ConnectionId};
+
+    fn operation(sequence: u64) -> OperationId {
+        OperationId { connection: ConnectionId { core: 0, index: 0, generation: 0 }, sequence, part: 0 }
+    }
+    fn request(sequence: u64) -> ForwardedRequest {
+        let body = RequestBody::Execute(Command::KeyCount.to_stored());
+        ForwardedRequest { operation: operation(sequence), dialect: Dialect::Resp2, reply_bytes_max: 1, body }
+    }
+    fn reply(sequence: u64) -> ForwardedReply {
+        ForwardedReply { operation: operation(sequence), bytes: Vec::new(), summary: ReplySummary::default() }
+    }
+
+    #[test]
+    fn two_full_cores_still_exchange_replies() {
+        // Each core's request ring is full and each must answer before it can be emptied: the classic deadlock.
+        let (mut boxes, _) = Mailboxes::for_cores(2);
+        let count = MAILBOX_REQUESTS_MAX as u64;
+        for sequence in 0..count {
+            assert!(boxes[0].accepts(1) && boxes[1].accepts(0));
+            boxes[0].send_request(1, Seqno(7), request(sequence));
+            boxes[1].send_request(0, Seqno(9), request(sequence));
+        }
+        assert!(!boxes[0].accepts(1), "a full mailbox pauses the connection");
+        for (here, seqno) in [(0, Seqno(9)), (1, Seqno(7))] {
+            let mut arrivals = Vec::new();
+            assert_eq!(boxes[here].receive(usize::MAX, &mut arrivals), seqno);
+            assert_eq!(arrivals.len(), MAILBOX_REQUESTS_MAX);
+        }
+        for (here, there) in [(0, 1), (1, 0)] {
+            (0..count).for_each(|sequence| boxes[here].send_reply(there, Seqno(1), reply(sequence)));
+        }
+        for mailbox in &mut boxes {
+            let mut arrivals = Vec::new();
+            mailbox.receive(usize::MAX, &mut arrivals);
+            assert_eq!(arrivals.len(), MAILBOX_REQUESTS_MAX);
+            assert_eq!(mailbox.requests_under_way(), 0);
+        }
+    }
+
+    #[test]
+    fn what_a_full_ring_does_not_take_arrives_later_in_order() {
+        // A multi-key command larger than the ring must lose nothing and swap nothing.
+        let (mut boxes, _) = Mailboxes::for_cores(2);
+        let count = MAILBOX_REQUESTS_MAX as u64 * 2 + 5;
+        (0..count).for_each(|sequence| boxes[0].send_request(1, Seqno(1), request(sequence)));
+        assert!(boxes[0].is_backed_up());
+        let mut seen = Vec::new();
+        while (seen.len() as u64) < count {
+            let mut arrivals = Vec::new();
+            boxes[1].receive(usize::MAX, &mut arrivals);
+            assert!(!arrivals.is_empty(), "requests are stuck after {}", seen.len());
+            for arrival in arrivals {
+                if let Arrival::Request(0, request) = arrival {
+                    seen.push(request.operation.sequence);
+                }
+            }
+            boxes[0].publish(Seqno(1), |_| {});
+        }
+        assert!(seen.into_iter().eq(0..count));
+    }
+}

@@ -1,0 +1,406 @@
+//! What a core has besides its shard and its backend: connections, mailboxes, and everything that the shard's
+//! effects turn into. It takes effects while the shard runs; the core loop carries them out afterwards.
+
+use super::connection::{Closing, Connections};
+use super::core_loop::Control;
+use super::mailbox::{ForwardedReply, ForwardedRequest, Mailboxes, ReplySummary, RequestBody};
+use super::pages::{self, Next, Place};
+use super::router::Router;
+use super::shared::Shared;
+use super::slots::{Arrived, NativePart};
+use crate::metrics::CoreMetrics;
+use crate::model::{
+    Command, ConnectionId, Dialect, Lsn, OperationId, Reply, ReplyError, Seqno, StoredCommand,
+};
+use crate::protocol::binary::{self, FrameHeader, Response};
+use crate::protocol::resp::{self, Protocol};
+use crate::shard::{Effects, ReadId, ShardRequest};
+use crate::storage::version::Table;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+/// A block that the shard wants read.
+pub(crate) struct BlockWanted {
+    pub(crate) read: ReadId,
+    pub(crate) table: Arc<Table>,
+    pub(crate) block: usize,
+}
+
+/// A command that a reply gave rise to: the next page, the next shard of a scan.
+pub(crate) struct FollowUp {
+    pub(crate) shard: u16,
+    pub(crate) operation: OperationId,
+    pub(crate) dialect: Dialect,
+    pub(crate) body: FollowUpBody,
+}
+
+/// See [`FollowUp`].
+pub(crate) enum FollowUpBody {
+    /// A command.
+    Execute(StoredCommand),
+    /// Credit for a scan that has just been started.
+    Credit(u32),
+}
+
+/// An operation of another core's connection that this shard works on.
+#[derive(Clone, Copy)]
+struct Remote {
+    dialect: Dialect,
+    reply_bytes_max: usize,
+}
+
+/// See the module.
+pub(crate) struct Net {
+    pub(crate) core: u16,
+    pub(crate) connections: Connections,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) router: Router,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: CoreMetrics,
+    /// Sends to this core itself, for callbacks on other threads.
+    pub(crate) control: Sender<Control>,
+    /// The shard's log is acknowledged so far.
+    pub(crate) acked: Lsn,
+    /// The seqno that messages carry.
+    pub(crate) seqno: Seqno,
+    pub(crate) blocks_wanted: Vec<BlockWanted>,
+    pub(crate) shard_requests: Vec<ShardRequest>,
+    pub(crate) follow_ups: VecDeque<FollowUp>,
+    /// Connections whose output may have to be sent at the end of the turn.
+    pub(crate) dirty: Vec<ConnectionId>,
+    /// Replies to other cores that wait for the log; positions ascend.
+    held: VecDeque<(Lsn, ForwardedReply)>,
+    remotes: BTreeMap<OperationId, Remote>,
+    scratch: Vec<u8>,
+}
+
+/// A scratch buffer above this is given back to the allocator.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+impl Net {
+    pub(crate) fn new(mailboxes: Mailboxes, router: Router, shared: Arc<Shared>, control: Sender<Control>) -> Self {
+        Self {
+            core: mailboxes.core(),
+            connections: Connections::default(),
+            mailboxes,
+            router,
+            shared,
+            metrics: CoreMetrics::default(),
+            control,
+            acked: Lsn(0),
+            seqno: Seqno(0),
+            blocks_wanted: Vec::new(),
+            shard_requests: Vec::new(),
+            follow_ups: VecDeque::new(),
+            dirty: Vec::new(),
+            held: VecDeque::new(),
+            remotes: BTreeMap::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Notes that a forwarded request is about to run here.
+    pub(crate) fn begin_remote(&mut self, request: &ForwardedRequest) {
+        let remote = Remote { dialect: request.dialect, reply_bytes_max: request.reply_bytes_max };
+        self.remotes.insert(request.operation, remote);
+    }
+
+    /// Sends the replies to other cores whose writes are acknowledged.
+    pub(crate) fn release_held(&mut self) {
+        while self.held.front().is_some_and(|(gate, _)| *gate <= self.acked) {
+            if let Some((_, reply)) = self.held.pop_front() {
+                self.mailboxes.send_reply(reply.operation.connection.core, self.seqno, reply);
+            }
+        }
+    }
+    /// The log has failed: what waits for it becomes an error.
+    pub(crate) fn fail_held(&mut self) {
+        for (_, mut reply) in std::mem::take(&mut self.held) {
+            reply.bytes = b"-IOERR a write to the log failed, the outcome is unknown\r\n".to_vec();
+            reply.summary = ReplySummary { failed: true, ..ReplySummary::default() };
+            self.mailboxes.send_reply(reply.operation.connection.core, self.seqno, reply);
+        }
+    }
+    /// Whether replies to other cores wait for the log.
+    pub(crate) fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Puts a connection on the list of those with output.
+    pub(crate) fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_dirty
+        {
+            connection.is_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// One part of a request failed before it reached a shard.
+    pub(crate) fn refuse_part(&mut self, operation: OperationId, text: &[u8]) {
+        let mut bytes = Vec::new();
+        resp::encode::error(&mut bytes, text);
+        let summary = ReplySummary { failed: true, ..ReplySummary::default() };
+        self.arrive(operation, &bytes, summary, Lsn(0));
+    }
+
+    /// A reply from another core's shard.
+    pub(crate) fn forwarded_reply(&mut self, reply: ForwardedReply) {
+        let ForwardedReply { operation, bytes, summary } = reply;
+        self.arrive(operation, &bytes, summary, Lsn(0));
+    }
+
+    /// A reply to an operation of this core's own connections, encoded in `scratch`-like bytes.
+    fn arrive(&mut self, operation: OperationId, bytes: &[u8], summary: ReplySummary, gate: Lsn) {
+        let id = operation.connection;
+        if summary.failed {
+            self.metrics.requests.errors += 1;
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let sequence = operation.sequence;
+        let arrived = Arrived { bytes, integer: summary.integer, failed: summary.failed, gate };
+        if let Some(dialect) = connection.slots.native_dialect(sequence) {
+            if connection.scans.iter().any(|scan| scan.sequence == sequence) {
+                self.scan_chunk(operation, dialect, bytes, summary, gate);
+            } else {
+                match connection.slots.fold_native(sequence, &arrived) {
+                    NativePart::Folded => return,
+                    NativePart::Whole => {
+                        connection.output.hold(gate);
+                        connection.output.bytes_mut().extend_from_slice(bytes);
+                    }
+                    NativePart::Last { gate, error } => {
+                        connection.output.hold(gate);
+                        match error {
+                            Some(frame) => connection.output.bytes_mut().extend_from_slice(&frame),
+                            None => {
+                                let header = native_header(dialect);
+                                binary::encode_response(connection.output.bytes_mut(), &header, &Response::Done);
+                            }
+                        }
+                    }
+                }
+                connection.slots.complete_native(sequence);
+            }
+        } else if connection.pages.iter().any(|page| page.sequence == sequence) && !summary.failed {
+            self.page(operation, bytes, summary, gate);
+        } else {
+            connection.pages.retain(|page| page.sequence != sequence);
+            connection.slots.arrive(sequence, operation.part, &arrived, &mut connection.output);
+        }
+        self.mark_dirty(id);
+    }
+
+    /// A page of keys: answers, or goes on.
+    fn page(&mut self, operation: OperationId, keys: &[u8], summary: ReplySummary, gate: Lsn) {
+        let Some(connection) = self.connections.get_mut(operation.connection) else { return };
+        let Some(index) = connection.pages.iter().position(|page| page.sequence == operation.sequence) else {
+            return;
+        };
+        let page = &mut connection.pages[index];
+        let next = page.take(keys, summary.more_keys, self.router.shards());
+        let too_large = page.encoded.len() > connection.output.pending_bytes() + self.shared.config.max_output_bytes;
+        let cursor = match (&next, page.is_scan) {
+            (Next::End, _) => 0,
+            (Next::After(key), true) => self.shared.cursors.remember(Place::After(key.clone())),
+            (Next::Shard, true) => {
+                let start = self.router.keys(page.shard + 1).start;
+                self.shared.cursors.remember(Place::From(start))
+            }
+            (Next::After(_) | Next::Shard, false) if !too_large => {
+                page.shard += u16::from(next == Next::Shard);
+                let after = if let Next::After(key) = next { Some(key) } else { None };
+                let command = Command::KeyPage { after, count: pages::PAGE_KEYS }.to_stored();
+                self.follow_ups.push_back(FollowUp {
+                    shard: page.shard,
+                    operation,
+                    dialect: connection.dialect,
+                    body: FollowUpBody::Execute(command),
+                });
+                return;
+            }
+            (Next::After(_) | Next::Shard, false) => 0,
+        };
+        let page = connection.pages.swap_remove(index);
+        let mut bytes = Vec::with_capacity(page.encoded.len() + 64);
+        if too_large {
+            let bytes_max = self.shared.config.max_output_bytes;
+            resp::encode::reply_error(&mut bytes, &ReplyError::TooLarge { bytes_max });
+        } else {
+            page.encode(cursor, &mut bytes);
+        }
+        let arrived = Arrived { bytes: &bytes, integer: 0, failed: too_large, gate };
+        connection.slots.arrive(operation.sequence, 0, &arrived, &mut connection.output);
+    }
+
+    /// A chunk of a native scan: sends it, and when the shard is done goes on to the next.
+    fn scan_chunk(&mut self, operation: OperationId, dialect: Dialect, frame: &[u8], summary: ReplySummary, gate: Lsn) {
+        let Some(connection) = self.connections.get_mut(operation.connection) else { return };
+        let Some(index) = connection.scans.iter().position(|scan| scan.sequence == operation.sequence) else {
+            return;
+        };
+        let scan = &mut connection.scans[index];
+        scan.chunk_sent(summary.entries);
+        if summary.entries > 0 || summary.failed {
+            connection.output.hold(gate);
+            connection.output.bytes_mut().extend_from_slice(frame);
+        }
+        if summary.more {
+            return;
+        }
+        if !summary.failed && scan.advance(&self.router) {
+            let (shard, credit) = (scan.shard, scan.credit);
+            let command = Command::Scan(scan.shard_request(&self.router)).to_stored();
+            let body = FollowUpBody::Execute(command);
+            self.follow_ups.push_back(FollowUp { shard, operation, dialect, body });
+            let body = FollowUpBody::Credit(credit);
+            self.follow_ups.push_back(FollowUp { shard, operation, dialect, body });
+            return;
+        }
+        let is_cancelled = scan.is_cancelled;
+        connection.scans.swap_remove(index);
+        connection.slots.complete_native(operation.sequence);
+        if !summary.failed {
+            let header = native_header(dialect);
+            let out = connection.output.bytes_mut();
+            if is_cancelled {
+                binary::encode_failure(out, &header, binary::Status::Cancelled, "the scan was cancelled");
+            } else {
+                binary::encode_response(out, &header, &Response::ScanChunk { entries: Vec::new(), last: true });
+            }
+        }
+    }
+
+    /// A reply to one of this core's own connections.
+    fn reply_local(&mut self, operation: OperationId, reply: &Reply<'_>, gate: Lsn) {
+        let gate = if gate > self.acked { gate } else { Lsn(0) };
+        let Some(connection) = self.connections.get_mut(operation.connection) else { return };
+        if connection.closing == Closing::Now {
+            return;
+        }
+        let is_page = matches!(reply, Reply::Keys { .. });
+        if connection.slots.is_next(operation.sequence) && !is_page {
+            // The common case: the reply goes straight into the output.
+            let before = connection.output.pending_bytes();
+            connection.output.hold(gate);
+            resp::encode::reply(connection.output.bytes_mut(), protocol_of(connection.dialect), reply);
+            let encoded = connection.output.pending_bytes() - before;
+            assert!(encoded > 0, "every reply has bytes");
+            connection.pages.retain(|page| page.sequence != operation.sequence);
+            connection.slots.complete_front(&mut connection.output);
+            self.metrics.requests.errors += u64::from(matches!(reply, Reply::Error(_)));
+            return self.mark_dirty(operation.connection);
+        }
+        let dialect = connection.slots.native_dialect(operation.sequence).unwrap_or(connection.dialect);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let summary = encode(&mut scratch, dialect, reply);
+        self.arrive(operation, &scratch, summary, gate);
+        scratch.clear();
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
+            self.scratch = scratch;
+        }
+    }
+
+    /// A reply to a connection of another core; held here until the log is acknowledged.
+    fn reply_remote(&mut self, operation: OperationId, reply: &Reply<'_>, gate: Lsn) {
+        let Some(remote) = self.remotes.get(&operation).copied() else { return };
+        let mut bytes = Vec::new();
+        let mut summary = encode(&mut bytes, remote.dialect, reply);
+        if bytes.len() > remote.reply_bytes_max && !summary.more {
+            bytes.clear();
+            let error = ReplyError::TooLarge { bytes_max: remote.reply_bytes_max };
+            summary = encode(&mut bytes, remote.dialect, &Reply::Error(error));
+        }
+        if !summary.more {
+            self.remotes.remove(&operation);
+        }
+        let last_gate = self.held.back().map_or(Lsn(0), |(gate, _)| *gate);
+        let forwarded = ForwardedReply { operation, bytes, summary };
+        // The chunks of a scan must not overtake each other.
+        let keeps_order = matches!(reply, Reply::ScanChunk { .. }) && !self.held.is_empty();
+        if gate <= self.acked && !keeps_order {
+            self.mailboxes.send_reply(operation.connection.core, self.seqno, forwarded);
+        } else {
+            self.held.push_back((gate.max(last_gate), forwarded));
+        }
+    }
+}
+
+/// Encodes a reply for its client, or for the core that goes on with it.
+fn encode(out: &mut Vec<u8>, dialect: Dialect, reply: &Reply<'_>) -> ReplySummary {
+    let mut summary = ReplySummary { failed: matches!(reply, Reply::Error(_)), ..ReplySummary::default() };
+    match reply {
+        Reply::Keys { keys, more } => {
+            pages::put_keys(out, keys);
+            summary.more_keys = *more;
+            return summary;
+        }
+        Reply::Integer(integer) => summary.integer = *integer,
+        Reply::ScanChunk { entries, last } => {
+            summary.more = !*last;
+            summary.entries = entries.len() as u64;
+        }
+        Reply::Ok
+        | Reply::Null
+        | Reply::Bytes(_)
+        | Reply::Sample { .. }
+        | Reply::NoSample
+        | Reply::Samples { .. }
+        | Reply::Kind(_)
+        | Reply::SeriesInfo(_)
+        | Reply::Error(_) => {}
+    }
+    match (dialect, reply) {
+        (Dialect::Native { .. }, Reply::ScanChunk { entries, .. }) => {
+            // The end of one shard is not the end of the scan: the relay says when it is.
+            let chunk = Reply::ScanChunk { entries, last: false };
+            binary::encode_reply(out, &native_header(dialect), &chunk);
+        }
+        (Dialect::Native { .. }, reply) => binary::encode_reply(out, &native_header(dialect), reply),
+        (Dialect::Resp2 | Dialect::Resp3, reply) => resp::encode::reply(out, protocol_of(dialect), reply),
+    }
+    summary
+}
+
+/// What the response to a native request takes over from it.
+pub(crate) fn native_header(dialect: Dialect) -> FrameHeader {
+    match dialect {
+        Dialect::Native { opcode, has_checksum, request_id } => FrameHeader { opcode, has_checksum, request_id },
+        Dialect::Resp2 | Dialect::Resp3 => unreachable!("a RESP connection has no native requests"),
+    }
+}
+
+/// The RESP version of a connection.
+pub(crate) fn protocol_of(dialect: Dialect) -> Protocol {
+    match dialect {
+        Dialect::Resp3 => Protocol::Resp3,
+        Dialect::Resp2 | Dialect::Native { .. } => Protocol::Resp2,
+    }
+}
+
+impl Effects for Net {
+    fn reply(&mut self, operation: OperationId, reply: Reply<'_>, gate: Lsn) {
+        if operation.connection.core == self.core {
+            self.reply_local(operation, &reply, gate);
+        } else {
+            self.reply_remote(operation, &reply, gate);
+        }
+    }
+    fn read_block(&mut self, read: ReadId, table: &Arc<Table>, block: usize) {
+        self.blocks_wanted.push(BlockWanted { read, table: Arc::clone(table), block });
+    }
+    fn request(&mut self, request: ShardRequest) {
+        self.shard_requests.push(request);
+    }
+}
+
+impl Net {
+    /// Sends a request to another core's shard.
+    pub(crate) fn forward(&mut self, shard: u16, operation: OperationId, dialect: Dialect, body: RequestBody) {
+        let reply_bytes_max = self.shared.config.max_output_bytes;
+        let request = ForwardedRequest { operation, dialect, reply_bytes_max, body };
+        self.metrics.requests.forwarded += 1;
+        self.mailboxes.send_request(shard, self.seqno, request);
+    }
+}

@@ -1,0 +1,102 @@
+//! A native scan over several shards: one shard after another in key order, with the client's credit.
+//!
+//! The shard at work holds the credit and streams chunks; when it is done, the relay takes what is left of limit and
+//! credit to the next one. It shows everything acknowledged before it was sent, and one point in time per shard.
+
+use super::router::Router;
+use crate::model::{KeyRange, ScanRequest};
+
+/// A scan that is under way.
+#[derive(Debug)]
+pub(crate) struct ScanRelay {
+    /// The slot of its reply.
+    pub(crate) sequence: u64,
+    /// The client's name for it.
+    pub(crate) request_id: u64,
+    /// The shard at work.
+    pub(crate) shard: u16,
+    /// What remains; `limit` shrinks.
+    pub(crate) request: ScanRequest,
+    /// Chunks that the client still takes.
+    pub(crate) credit: u32,
+    /// The client has cancelled it.
+    pub(crate) is_cancelled: bool,
+}
+
+impl ScanRelay {
+    /// A scan that begins at its first shard.
+    pub(crate) fn new(sequence: u64, request_id: u64, request: ScanRequest, credit: u32, router: &Router) -> Self {
+        let last = match &request.keys.end {
+            Some(end) => router.owner(end),
+            None => router.shards() - 1,
+        };
+        let shard = if request.reverse { last } else { router.owner(&request.keys.start) };
+        Self { sequence, request_id, shard, request, credit, is_cancelled: false }
+    }
+    /// Notes a chunk of `entries` entries; empty ones are not sent and cost no credit.
+    pub(crate) fn chunk_sent(&mut self, entries: u64) {
+        if entries > 0 {
+            self.credit = self.credit.saturating_sub(1);
+        }
+        if self.request.limit != u64::MAX {
+            self.request.limit = self.request.limit.saturating_sub(entries);
+        }
+    }
+    /// Goes on to the next shard that the scan touches; `false` when there is none.
+    pub(crate) fn advance(&mut self, router: &Router) -> bool {
+        if self.is_cancelled || self.request.limit == 0 {
+            return false;
+        }
+        let next = if self.request.reverse { self.shard.checked_sub(1) } else { self.shard.checked_add(1) };
+        let touches = |shard: u16| shard < router.shards() && router.keys(shard).overlaps(&self.request.keys);
+        match next.filter(|shard| touches(*shard)) {
+            Some(shard) => {
+                self.shard = shard;
+                true
+            }
+            None => false,
+        }
+    }
+    /// What the shard at work is asked for.
+    pub(crate) fn shard_request(&self, router: &Router) -> ScanRequest {
+        let keys: KeyRange = self.request.keys.intersection(&router.keys(self.shard));
+        ScanRequest { keys, ..self.request.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(keys: KeyRange, reverse: bool) -> ScanRequest {
+        ScanRequest { keys, from: i64::MIN, to: i64::MAX, all_slots: false, reverse, limit: 10 }
+    }
+    fn shards(keys: KeyRange, reverse: bool) -> Vec<u16> {
+        let router = Router::new(&[(*b"g").into(), (*b"p").into()]);
+        let mut relay = ScanRelay::new(0, 0, request(keys, reverse), 1, &router);
+        let mut visited = vec![relay.shard];
+        while relay.advance(&router) {
+            visited.push(relay.shard);
+        }
+        visited
+    }
+
+    #[test]
+    fn a_scan_visits_every_shard_it_touches_in_key_order() {
+        // A shard that is left out is data that is silently missing.
+        assert_eq!(shards(KeyRange::all(), false), [0, 1, 2]);
+        assert_eq!(shards(KeyRange::all(), true), [2, 1, 0]);
+        assert_eq!(shards(KeyRange::prefix(b"h"), false), [1]);
+        assert_eq!(shards(KeyRange { start: (*b"h").into(), end: Some((*b"z").into()) }, true), [2, 1]);
+        // The end is exclusive: the shard that begins there has nothing, and says so at once.
+        assert_eq!(shards(KeyRange { start: (*b"a").into(), end: Some((*b"p").into()) }, false), [0, 1]);
+    }
+
+    #[test]
+    fn a_scan_ends_at_its_limit() {
+        let router = Router::new(&[(*b"g").into()]);
+        let mut relay = ScanRelay::new(0, 0, request(KeyRange::all(), false), 2, &router);
+        relay.chunk_sent(10);
+        assert!(relay.credit == 1 && !relay.advance(&router));
+    }
+}

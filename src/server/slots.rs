@@ -1,0 +1,253 @@
+//! Replies that a connection still owes, in the order of its requests.
+//!
+//! Each request takes a slot before it is executed. RESP replies leave in slot order: the reply to the front slot is
+//! encoded straight into the output, others are kept in their slot until everything before them is done. Native
+//! replies carry a request id and leave when they are ready; their slot only remembers the id.
+
+use super::output::Output;
+use crate::model::{Dialect, Lsn};
+use std::collections::VecDeque;
+
+/// How the parts of one request become one reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fold {
+    /// The sum of the parts' integers.
+    Sum,
+    /// `+OK` when all parts went well.
+    AllOk,
+}
+
+/// One owed reply.
+#[derive(Debug)]
+enum Slot {
+    /// Not there yet.
+    Waiting,
+    /// Encoded, waiting for the ones before it. `gate`: held back until the log is acknowledged so far.
+    Ready { bytes: Vec<u8>, gate: Lsn },
+    /// Parts come in; the first error by part number wins.
+    Folding { fold: Fold, waiting: usize, sum: i64, error: Option<(u32, Vec<u8>)>, gate: Lsn },
+    /// A native request; its reply carries the request's id.
+    Native { dialect: Dialect },
+    /// A native request of several parts. A part's error is kept as a whole frame.
+    NativeFolding { dialect: Dialect, waiting: usize, error: Option<Vec<u8>>, gate: Lsn },
+    /// Done; goes when it reaches the front.
+    Done,
+}
+
+/// What a reply to a native request was.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NativePart {
+    /// The reply of a request of one part: send it.
+    Whole,
+    /// A part; others are missing.
+    Folded,
+    /// The last part: send the error, or success.
+    Last { gate: Lsn, error: Option<Vec<u8>> },
+}
+
+/// What came for a slot.
+pub(crate) struct Arrived<'a> {
+    /// The encoded reply.
+    pub(crate) bytes: &'a [u8],
+    /// Its number, for sums.
+    pub(crate) integer: i64,
+    /// Whether it is an error.
+    pub(crate) failed: bool,
+    /// Held back until this log position.
+    pub(crate) gate: Lsn,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    slots: VecDeque<Slot>,
+    /// Sequence number of the front slot.
+    first: u64,
+}
+
+impl Slots {
+    /// Replies owed.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len()
+    }
+    /// Takes the next slot for a reply of one part.
+    pub(crate) fn open(&mut self) -> u64 {
+        self.push(Slot::Waiting)
+    }
+    /// Takes the next slot for a reply folded from `parts` parts.
+    pub(crate) fn open_fold(&mut self, fold: Fold, parts: usize) -> u64 {
+        assert!(parts > 0, "a fold of nothing has no reply");
+        self.push(Slot::Folding { fold, waiting: parts, sum: 0, error: None, gate: Lsn(0) })
+    }
+    /// Takes a slot for a native request.
+    pub(crate) fn open_native(&mut self, dialect: Dialect) -> u64 {
+        self.push(Slot::Native { dialect })
+    }
+    /// Takes a slot for a native request of several parts.
+    pub(crate) fn open_native_fold(&mut self, dialect: Dialect, parts: usize) -> u64 {
+        assert!(parts > 0, "a fold of nothing has no reply");
+        self.push(Slot::NativeFolding { dialect, waiting: parts, error: None, gate: Lsn(0) })
+    }
+    /// Appends bytes that are no reply of their own, in their place among the replies: the head of an array whose
+    /// elements are replies.
+    pub(crate) fn insert_bytes(&mut self, bytes: &[u8], output: &mut Output) {
+        if self.slots.is_empty() {
+            output.bytes_mut().extend_from_slice(bytes);
+        } else {
+            self.push(Slot::Ready { bytes: bytes.to_vec(), gate: Lsn(0) });
+        }
+    }
+    /// Whether the reply to `sequence` may be encoded straight into the output.
+    pub(crate) fn is_next(&self, sequence: u64) -> bool {
+        sequence == self.first && matches!(self.slots.front(), Some(Slot::Waiting))
+    }
+    /// The front reply was encoded into the output: goes on with those behind it.
+    pub(crate) fn complete_front(&mut self, output: &mut Output) {
+        assert!(matches!(self.slots.front(), Some(Slot::Waiting)), "only a waiting slot is completed");
+        self.pop();
+        self.drain_ready(output);
+    }
+    /// How the reply to a native request is encoded; `None` on RESP.
+    pub(crate) fn native_dialect(&self, sequence: u64) -> Option<Dialect> {
+        match self.slots.get(self.index(sequence)?)? {
+            Slot::Native { dialect } | Slot::NativeFolding { dialect, .. } => Some(*dialect),
+            Slot::Waiting | Slot::Ready { .. } | Slot::Folding { .. } | Slot::Done => None,
+        }
+    }
+    /// Takes one part's reply; when it was the last, gives the log position to wait for and the first error's frame.
+    pub(crate) fn fold_native(&mut self, sequence: u64, arrived: &Arrived<'_>) -> NativePart {
+        let Some(slot) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) else {
+            return NativePart::Whole;
+        };
+        let Slot::NativeFolding { waiting, error, gate, .. } = slot else { return NativePart::Whole };
+        *waiting -= 1;
+        *gate = arrived.gate.max(*gate);
+        if arrived.failed && error.is_none() {
+            *error = Some(arrived.bytes.to_vec());
+        }
+        if *waiting > 0 { NativePart::Folded } else { NativePart::Last { gate: *gate, error: error.take() } }
+    }
+    /// A native request has its last reply.
+    pub(crate) fn complete_native(&mut self, sequence: u64) {
+        if let Some(index) = self.index(sequence)
+            && let Some(slot) = self.slots.get_mut(index)
+        {
+            *slot = Slot::Done;
+        }
+        while matches!(self.slots.front(), Some(Slot::Done)) {
+            self.pop();
+        }
+    }
+    /// Keeps a reply for its turn, or folds it; whatever is next in order goes to the output.
+    pub(crate) fn arrive(&mut self, sequence: u64, part: u32, arrived: &Arrived<'_>, output: &mut Output) {
+        let Some(slot) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) else {
+            unreachable!("a reply came for a slot that is not open: {sequence}")
+        };
+        match slot {
+            Slot::Waiting => *slot = Slot::Ready { bytes: arrived.bytes.to_vec(), gate: arrived.gate },
+            Slot::Folding { waiting, sum, error, gate, fold } => {
+                *waiting -= 1;
+                *sum = sum.saturating_add(arrived.integer);
+                *gate = arrived.gate.max(*gate);
+                let first = error.as_ref().is_none_or(|(earlier, _)| part < *earlier);
+                if arrived.failed && first {
+                    *error = Some((part, arrived.bytes.to_vec()));
+                }
+                if *waiting == 0 {
+                    let bytes = match error.take() {
+                        Some((_, bytes)) => bytes,
+                        None => folded(*fold, *sum),
+                    };
+                    *slot = Slot::Ready { bytes, gate: *gate };
+                }
+            }
+            Slot::Ready { .. } | Slot::Native { .. } | Slot::NativeFolding { .. } | Slot::Done => {
+                unreachable!("a second reply came for one slot: {sequence}")
+            }
+        }
+        self.drain_ready(output);
+    }
+
+    fn push(&mut self, slot: Slot) -> u64 {
+        let sequence = self.first + self.slots.len() as u64;
+        self.slots.push_back(slot);
+        sequence
+    }
+    fn pop(&mut self) -> Option<Slot> {
+        let slot = self.slots.pop_front()?;
+        self.first += 1;
+        Some(slot)
+    }
+    fn index(&self, sequence: u64) -> Option<usize> {
+        usize::try_from(sequence.checked_sub(self.first)?).ok()
+    }
+    fn drain_ready(&mut self, output: &mut Output) {
+        while matches!(self.slots.front(), Some(Slot::Ready { .. })) {
+            if let Some(Slot::Ready { bytes, gate }) = self.pop() {
+                output.hold(gate);
+                output.bytes_mut().extend_from_slice(&bytes);
+            }
+        }
+    }
+}
+
+/// RESP2 and RESP3 encode these the same way.
+fn folded(fold: Fold, sum: i64) -> Vec<u8> {
+    match fold {
+        Fold::Sum => format!(":{sum}\r\n").into_bytes(),
+        Fold::AllOk => b"+OK\r\n".to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(bytes: &[u8], integer: i64, failed: bool) -> Arrived<'_> {
+        Arrived { bytes, integer, failed, gate: Lsn(0) }
+    }
+    fn sent(output: &mut Output) -> Vec<u8> {
+        output.take_sendable(Lsn(u64::MAX)).unwrap_or_default()
+    }
+
+    #[test]
+    fn replies_leave_in_request_order() {
+        // A client matches RESP replies to its requests by order alone.
+        let (mut slots, mut output) = (Slots::default(), Output::default());
+        let (first, second, third) = (slots.open(), slots.open(), slots.open());
+        slots.arrive(third, 0, &reply(b"3", 0, false), &mut output);
+        slots.arrive(second, 0, &reply(b"2", 0, false), &mut output);
+        assert!(sent(&mut output).is_empty() && slots.is_next(first));
+        output.bytes_mut().push(b'1');
+        slots.complete_front(&mut output);
+        assert_eq!(sent(&mut output), b"123");
+        assert_eq!(slots.count(), 0);
+    }
+
+    #[test]
+    fn parts_fold_into_one_reply_and_the_first_error_wins() {
+        // DEL over shards is one number; an error of any part must not be lost.
+        let (mut slots, mut output) = (Slots::default(), Output::default());
+        let sum = slots.open_fold(Fold::Sum, 2);
+        slots.arrive(sum, 1, &reply(b":1\r\n", 1, false), &mut output);
+        slots.arrive(sum, 0, &reply(b":2\r\n", 2, false), &mut output);
+        let all = slots.open_fold(Fold::AllOk, 3);
+        for (part, error) in [(2, &b"-late\r\n"[..]), (1, b"-early\r\n")] {
+            slots.arrive(all, part, &reply(error, 0, true), &mut output);
+        }
+        slots.arrive(all, 0, &reply(b"+OK\r\n", 0, false), &mut output);
+        assert_eq!(sent(&mut output), b":3\r\n-early\r\n");
+    }
+
+    #[test]
+    fn the_head_of_an_array_stays_before_its_elements() {
+        // EXEC and MGET behind a slow request must not send their head early.
+        let (mut slots, mut output) = (Slots::default(), Output::default());
+        let slow = slots.open();
+        slots.insert_bytes(b"*1\r\n", &mut output);
+        let element = slots.open();
+        slots.arrive(element, 0, &reply(b":7\r\n", 7, false), &mut output);
+        slots.arrive(slow, 0, &reply(b"+slow\r\n", 0, false), &mut output);
+        assert_eq!(sent(&mut output), b"+slow\r\n*1\r\n:7\r\n");
+    }
+}

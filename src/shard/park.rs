@@ -1,0 +1,171 @@
+//! Operations that wait: for blocks, for credit, for their next slice, for room in the log, or behind another
+//! operation on the same series.
+//!
+//! An operation that writes after it has read **holds** its series while it waits: whatever comes later for that
+//! series queues behind it, so that nothing overtakes. Operations on ranges wait until nothing is held, and what
+//! comes later waits behind them. Reads hold nothing: they capture a snapshot.
+
+use super::read::Capture;
+use crate::limits::PARKED_OPERATIONS_MAX;
+use crate::model::{OperationId, StoredCommand};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Names a parked operation within its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ParkId(u64);
+
+/// What one operation has got done so far.
+pub(crate) struct Parked {
+    /// Whose it is.
+    pub(crate) operation: OperationId,
+    /// What it does.
+    pub(crate) command: StoredCommand,
+    /// Its progress.
+    pub(crate) task: super::Task,
+    /// Block reads that it waits for.
+    pub(crate) reads_waiting: usize,
+    /// Why it waits.
+    pub(crate) state: ParkState,
+}
+
+/// Why an operation waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParkState {
+    /// For blocks.
+    Reading,
+    /// For its turn to run another slice.
+    Runnable,
+    /// For the client to take more of a scan.
+    Credit,
+    /// For room in the log or the memtable; refused after this time of the monotonic clock.
+    Stalled { deadline_ns: u64 },
+}
+
+/// What nothing may overtake while an operation waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold<'a> {
+    /// It only reads.
+    Nothing,
+    /// It may write this series.
+    Series(&'a [u8]),
+    /// It writes a range of series.
+    Everything,
+}
+
+/// A command that came while its series was held.
+pub(crate) struct Queued {
+    pub(crate) operation: OperationId,
+    pub(crate) command: StoredCommand,
+    pub(crate) reply_bytes_max: usize,
+}
+
+/// All waiting operations of a shard.
+#[derive(Default)]
+pub(crate) struct Parking {
+    parked: BTreeMap<ParkId, Parked>,
+    next: u64,
+    /// Held series, and what queues behind each.
+    holds: BTreeMap<Box<[u8]>, VecDeque<Queued>>,
+    /// Writes on ranges that wait: everything queues behind them.
+    range_holds: usize,
+    /// Operations on ranges that wait until nothing is held, and all that came after the first of them.
+    barrier: VecDeque<Queued>,
+    queued: usize,
+}
+
+impl Parking {
+    /// Whether another operation may wait here.
+    pub(crate) fn has_room(&self) -> bool {
+        self.parked.len() + self.queued < PARKED_OPERATIONS_MAX
+    }
+    /// Operations that wait.
+    pub(crate) fn count(&self) -> usize {
+        self.parked.len() + self.queued
+    }
+    /// Whether a command on `key` (`None`: on a range) has to queue behind others.
+    pub(crate) fn must_queue(&self, key: Option<&[u8]>) -> bool {
+        if self.holds.is_empty() && self.barrier.is_empty() && self.range_holds == 0 {
+            return false;
+        }
+        let all_wait = !self.barrier.is_empty() || self.range_holds > 0;
+        all_wait || key.is_none_or(|key| self.holds.contains_key(key))
+    }
+    /// Queues a command for which [`Parking::must_queue`] was true.
+    pub(crate) fn queue(&mut self, key: Option<&[u8]>, queued: Queued) {
+        self.queued += 1;
+        let to_series = self.barrier.is_empty() && self.range_holds == 0;
+        match key.filter(|_| to_series).and_then(|key| self.holds.get_mut(key)) {
+            Some(queue) => queue.push_back(queued),
+            None => self.barrier.push_back(queued),
+        }
+    }
+    /// Parks an operation.
+    pub(crate) fn park(&mut self, parked: Parked, hold: Hold<'_>) -> ParkId {
+        let id = ParkId(self.next);
+        self.next += 1;
+        self.parked.insert(id, parked);
+        match hold {
+            Hold::Nothing => {}
+            Hold::Everything => self.range_holds += 1,
+            Hold::Series(series) if self.holds.contains_key(series) => {}
+            Hold::Series(series) => {
+                self.holds.insert(series.into(), VecDeque::new());
+            }
+        }
+        id
+    }
+    /// Ends the hold of a write on a range.
+    pub(crate) fn release_everything(&mut self) {
+        self.range_holds -= 1;
+    }
+    /// Puts an operation back that ran another step.
+    pub(crate) fn put_back(&mut self, id: ParkId, parked: Parked) {
+        self.parked.insert(id, parked);
+    }
+    /// The operation, to run it.
+    pub(crate) fn take(&mut self, id: ParkId) -> Option<Parked> {
+        self.parked.remove(&id)
+    }
+    /// Looks at an operation.
+    pub(crate) fn get(&self, id: ParkId) -> Option<&Parked> {
+        self.parked.get(&id)
+    }
+    /// Changes an operation's state.
+    pub(crate) fn get_mut(&mut self, id: ParkId) -> Option<&mut Parked> {
+        self.parked.get_mut(&id)
+    }
+    /// All waiting operations, oldest first.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ParkId, &mut Parked)> {
+        self.parked.iter_mut().map(|(id, parked)| (*id, parked))
+    }
+    /// The next command behind the holder of `series`; when none is left, the hold ends.
+    pub(crate) fn next_behind(&mut self, series: &[u8]) -> Option<Queued> {
+        let queue = self.holds.get_mut(series)?;
+        let next = queue.pop_front();
+        match &next {
+            Some(_) => self.queued -= 1,
+            None => {
+                self.holds.remove(series);
+            }
+        }
+        next
+    }
+    /// The next command of the barrier, once nothing is held.
+    pub(crate) fn next_of_barrier(&mut self) -> Option<Queued> {
+        let front_is_free = match self.barrier.front() {
+            _ if self.range_holds > 0 => false,
+            None => false,
+            Some(queued) => match queued.command.borrow().key() {
+                None => self.holds.is_empty(),
+                Some(key) => !self.holds.contains_key(key),
+            },
+        };
+        let next = front_is_free.then(|| self.barrier.pop_front()).flatten();
+        self.queued -= usize::from(next.is_some());
+        next
+    }
+    /// Captures of all waiting reads, for a freeze to fix up.
+    pub(crate) fn captures_mut(&mut self) -> impl Iterator<Item = &mut Capture> {
+        self.parked.values_mut().filter_map(|parked| parked.task.capture.as_mut())
+    }
+}

@@ -1,0 +1,171 @@
+//! Streams of entries and pages of keys: reads that run slice by slice over a snapshot.
+
+use super::effect::Effects;
+use super::park::ParkState;
+use super::{Pause, Progress, Shard, Task};
+use crate::limits::{SCAN_CHUNK_BYTES, SCAN_SLICE_ENTRIES};
+use crate::model::{EntryOp, KeyKind, KeyRange, OperationId, Reply, ScanRequest, SlotClass};
+use crate::storage::read::{self, KeyPosition, ScanOutput, ScanPosition, ScanStatus};
+
+/// A native scan on this shard.
+#[derive(Default)]
+pub(super) struct ScanTask {
+    position: ScanPosition,
+    gathered: ScanOutput,
+    /// Chunks that the client still takes.
+    credit: u32,
+    /// The position is at the end; what was gathered is still to be sent.
+    is_done: bool,
+}
+
+/// A walk over live keys: a page of them, or a count of all.
+pub(super) struct KeysTask {
+    position: KeyPosition,
+    keys: Vec<(Box<[u8]>, KeyKind)>,
+    count: i64,
+}
+
+impl Shard {
+    /// SCAN: sends a chunk whenever enough has gathered and the client takes it.
+    pub(super) fn scan(
+        &mut self,
+        operation: OperationId,
+        task: &mut Task,
+        request: &ScanRequest,
+        fx: &mut impl Effects,
+    ) -> Result<(), Pause> {
+        let mut scan = match std::mem::take(&mut task.progress) {
+            Progress::Scan(scan) => scan,
+            Progress::Start | Progress::Range(_) | Progress::Keys(_) => Box::default(),
+        };
+        let outcome = self.scan_slice(operation, task, &mut scan, request, fx);
+        task.progress = Progress::Scan(scan);
+        outcome
+    }
+
+    fn scan_slice(
+        &mut self,
+        operation: OperationId,
+        task: &mut Task,
+        scan: &mut ScanTask,
+        request: &ScanRequest,
+        fx: &mut impl Effects,
+    ) -> Result<(), Pause> {
+        if !scan.is_done && scan.gathered.bytes() < SCAN_CHUNK_BYTES {
+            let status = self.with_view(task, |view, blocks| {
+                read::scan_step(view, request, &mut scan.position, SCAN_SLICE_ENTRIES, blocks, &mut scan.gathered)
+            })?;
+            task.pins.clear();
+            scan.is_done = status == ScanStatus::Done;
+        }
+        if !scan.is_done && scan.gathered.bytes() < SCAN_CHUNK_BYTES {
+            return Err(Pause::Yield);
+        }
+        let is_empty = scan.gathered.is_empty();
+        if scan.credit == 0 && !is_empty {
+            return Err(Pause::Credit);
+        }
+        let entries = entries_of(&scan.gathered);
+        fx.reply(operation, Reply::ScanChunk { entries: &entries, last: scan.is_done }, self.log.staged());
+        drop(entries);
+        scan.credit = scan.credit.saturating_sub(u32::from(!is_empty));
+        scan.gathered.clear();
+        if scan.is_done { Ok(()) } else { Err(Pause::Yield) }
+    }
+
+    /// The client takes more chunks.
+    pub(super) fn add_credit(&mut self, operation: OperationId, chunks: u32) {
+        let found = self.parking.iter_mut().find(|(_, parked)| parked.operation == operation);
+        let Some((id, parked)) = found else { return };
+        if let Progress::Scan(scan) = &mut parked.task.progress {
+            scan.credit = scan.credit.saturating_add(chunks);
+            if parked.state == ParkState::Credit {
+                parked.state = ParkState::Runnable;
+                self.runnable.push_back(id);
+            }
+        }
+    }
+
+    /// A page of live keys.
+    pub(super) fn key_page(
+        &mut self,
+        operation: OperationId,
+        task: &mut Task,
+        after: Option<&[u8]>,
+        count: usize,
+        fx: &mut impl Effects,
+    ) -> Result<(), Pause> {
+        let mut walk = keys_task(task, after);
+        let outcome = self.walk_keys(task, &mut walk, count);
+        let reply = match &outcome {
+            Ok(status) => {
+                let more = *status == ScanStatus::More;
+                fx.reply(operation, Reply::Keys { keys: &walk.keys, more }, self.log.staged());
+                Ok(())
+            }
+            Err(_) => outcome.map(|_| ()),
+        };
+        task.progress = Progress::Keys(walk);
+        reply
+    }
+
+    /// How many live keys there are.
+    pub(super) fn key_count(
+        &mut self,
+        operation: OperationId,
+        task: &mut Task,
+        fx: &mut impl Effects,
+    ) -> Result<(), Pause> {
+        let mut walk = keys_task(task, None);
+        let outcome = self.walk_keys(task, &mut walk, SCAN_SLICE_ENTRIES);
+        walk.count += i64::try_from(walk.keys.len()).unwrap_or(i64::MAX);
+        walk.keys.clear();
+        let count = walk.count;
+        task.progress = Progress::Keys(walk);
+        match outcome? {
+            ScanStatus::More => Err(Pause::Yield),
+            ScanStatus::Done => {
+                fx.reply(operation, Reply::Integer(count), self.log.staged());
+                Ok(())
+            }
+        }
+    }
+
+    /// Gathers at most `count` keys in one slice. Keys that were gathered before a pause stay.
+    fn walk_keys(&mut self, task: &mut Task, walk: &mut KeysTask, count: usize) -> Result<ScanStatus, Pause> {
+        let wanted = count.saturating_sub(walk.keys.len()).clamp(1, SCAN_SLICE_ENTRIES);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let status = self.with_view(task, |view, blocks| {
+            let keys = &mut walk.keys;
+            let visit = &mut |key: &[u8], kind| keys.push((key.into(), kind));
+            let all = KeyRange::all();
+            read::key_page_step(view, &all, &mut walk.position, wanted, blocks, &mut scratch, visit)
+        });
+        self.scratch = scratch;
+        let status = status?;
+        task.pins.clear();
+        Ok(status)
+    }
+}
+
+fn keys_task(task: &mut Task, after: Option<&[u8]>) -> Box<KeysTask> {
+    match std::mem::take(&mut task.progress) {
+        Progress::Keys(walk) => walk,
+        Progress::Start | Progress::Scan(_) | Progress::Range(_) => {
+            Box::new(KeysTask { position: KeyPosition::behind(after), keys: Vec::new(), count: 0 })
+        }
+    }
+}
+
+fn entries_of(gathered: &ScanOutput) -> Vec<(&[u8], crate::model::Slot, crate::model::Value<'_>)> {
+    let mut entries = Vec::with_capacity(gathered.len());
+    for run in gathered.runs() {
+        for index in run.range.clone() {
+            let time = if run.class == SlotClass::Time { run.columns.times()[index] } else { 0 };
+            if let EntryOp::Put(value) = run.columns.op(index) {
+                entries.push((run.series, run.class.slot(time), value));
+            }
+        }
+    }
+    entries
+}

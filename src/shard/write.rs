@@ -1,0 +1,265 @@
+//! Writes: admission, then log and memtable in one step, and what follows from a memtable that is full.
+
+use super::effect::{Effects, ShardRequest};
+use super::{Frozen, Pause, Shard};
+use crate::limits::{MEMTABLE_SEGMENTS_MAX, MEMTABLES_FROZEN_MAX};
+use crate::model::{Command, DeleteScope, EntryOp, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, StoredEntry};
+use crate::storage::memtable::Memtable;
+use crate::storage::range_delete::RangeDelete;
+use crate::storage::wal::{Admission, Record, SegmentLife, SyncPolicy, record_bytes, record_bytes_max};
+use std::mem;
+use std::sync::Arc;
+
+/// How often a shard reports its horizon when it has changed, in nanoseconds.
+const HORIZON_INTERVAL_NS: u64 = 1_000_000_000;
+
+impl Shard {
+    /// PUT, PUT batch and the deletes that do not look: log, memtable, reply.
+    pub(super) fn write_blind(
+        &mut self,
+        operation: OperationId,
+        command: &Command<'_>,
+        fx: &mut impl Effects,
+    ) -> Result<(), Pause> {
+        match command {
+            Command::Put { series, slot, value } => self.write(series, *slot, EntryOp::Put(*value))?,
+            Command::PutBatch { entries } => self.write_batch(entries)?,
+            Command::DeleteSlot { series, slot } => self.write(series, *slot, EntryOp::Delete)?,
+            Command::Delete { scope } => self.write_delete(*scope)?,
+            other => unreachable!("{other:?} looks before it writes"),
+        }
+        fx.reply(operation, Reply::Ok, self.log.staged());
+        Ok(())
+    }
+
+    /// Writes one entry.
+    pub(super) fn write(&mut self, series: &[u8], slot: Slot, op: EntryOp<'_>) -> Result<(), Pause> {
+        let record = record_of(series, slot, op);
+        self.admit(record_bytes(&record), matches!(op, EntryOp::Delete))?;
+        let seqno = self.take_seqno();
+        let lsn = self.log.append(seqno, &record);
+        self.insert(series, slot, seqno, op, lsn);
+        Ok(())
+    }
+
+    /// Writes entries of one series that a crash keeps or loses together; with `replace`, everything that the series
+    /// held goes first.
+    pub(super) fn write_together(
+        &mut self,
+        series: &[u8],
+        replace: bool,
+        entries: &[(Slot, EntryOp<'_>)],
+    ) -> Result<(), Pause> {
+        let scope = DeleteScope::Series { series };
+        let delete = Record::Delete(scope);
+        let entry_bytes: usize =
+            entries.iter().map(|(slot, op)| record_bytes(&record_of(series, *slot, *op))).sum();
+        let bytes = entry_bytes + if replace { record_bytes(&delete) } else { 0 };
+        self.admit(bytes, false)?;
+        self.log.batch_begin(bytes, false);
+        if replace {
+            let seqno = self.take_seqno();
+            let lsn = self.log.append(seqno, &delete);
+            self.memory.active.delete_range(RangeDelete::new(scope, seqno), lsn);
+        }
+        for (slot, op) in entries {
+            let seqno = self.take_seqno();
+            let lsn = self.log.append(seqno, &record_of(series, *slot, *op));
+            self.insert(series, *slot, seqno, *op, lsn);
+        }
+        self.log.batch_end();
+        Ok(())
+    }
+
+    fn write_batch(&mut self, entries: &[StoredEntry<'_>]) -> Result<(), Pause> {
+        let record = |entry: &StoredEntry<'_>| record_bytes(&record_of(entry.series, entry.slot, EntryOp::Put(entry.value)));
+        let bytes = entries.iter().map(record).sum();
+        self.admit(bytes, false)?;
+        self.log.batch_begin(bytes, false);
+        for entry in entries {
+            let op = EntryOp::Put(entry.value);
+            let seqno = self.take_seqno();
+            let lsn = self.log.append(seqno, &record_of(entry.series, entry.slot, op));
+            self.insert(entry.series, entry.slot, seqno, op, lsn);
+        }
+        self.log.batch_end();
+        Ok(())
+    }
+
+    /// Writes a range delete.
+    pub(super) fn write_delete(&mut self, scope: DeleteScope<'_>) -> Result<(), Pause> {
+        let record = Record::Delete(scope);
+        self.admit(record_bytes(&record), true)?;
+        let seqno = self.take_seqno();
+        let lsn = self.log.append(seqno, &record);
+        self.memory.active.delete_range(RangeDelete::new(scope, seqno), lsn);
+        self.counters.range_deletes += 1;
+        Ok(())
+    }
+
+    /// Whether a write of `bytes` may take a seqno now. A refused write has changed nothing.
+    fn admit(&mut self, bytes: usize, is_delete: bool) -> Result<(), Pause> {
+        if self.closing {
+            return Err(Pause::Refused(ReplyError::ShuttingDown));
+        }
+        if !self.stalled.is_empty() && !self.retrying {
+            return Err(Pause::Stall);
+        }
+        if self.memory.frozen.len() >= MEMTABLES_FROZEN_MAX
+            && self.memory.active.bytes() >= self.options.memtable_bytes
+            && !is_delete
+        {
+            return Err(if self.segment_delayed { Pause::Refused(ReplyError::NoSpace) } else { Pause::Stall });
+        }
+        match self.log.admission(bytes, is_delete) {
+            Admission::Admitted => Ok(()),
+            Admission::WaitForWrites => Err(Pause::Stall),
+            Admission::WaitForSegment if self.segment_delayed => Err(Pause::Refused(ReplyError::NoSpace)),
+            // The small first segments of a start may be too small for what the full-sized next one takes.
+            Admission::TooLarge if bytes <= record_bytes_max(self.options.wal_segment_bytes) => {
+                self.log.rotate();
+                Err(Pause::Stall)
+            }
+            Admission::WaitForSegment => Err(Pause::Stall),
+            Admission::TooLarge => Err(Pause::Refused(ReplyError::Limit {
+                what: "the write, in bytes of log,",
+                max: record_bytes_max(self.options.wal_segment_bytes),
+            })),
+            Admission::Closed if self.log.poisoned() => Err(Pause::Refused(ReplyError::Poisoned)),
+            Admission::Closed => Err(Pause::Refused(ReplyError::ShuttingDown)),
+        }
+    }
+
+    fn insert(&mut self, series: &[u8], slot: Slot, seqno: Seqno, op: EntryOp<'_>, lsn: Lsn) {
+        let replace_older = self.snapshots.is_empty();
+        self.memory.active.insert(series, slot, seqno, op, lsn, replace_older);
+        self.counters.entries_written += 1;
+    }
+
+    fn take_seqno(&mut self) -> Seqno {
+        let seqno = self.next_seqno;
+        self.next_seqno = Seqno(seqno.0 + 1);
+        seqno
+    }
+
+    /// The end of a turn: whatever has become due.
+    pub(super) fn maintain(&mut self, now_ns: u64, fx: &mut impl Effects) {
+        self.freeze_if_due(now_ns);
+        self.flush_frozen(fx);
+        self.report_frozen(fx);
+        if self.log.wants_segment() && !self.segment_requested && !self.closing {
+            self.segment_requested = true;
+            fx.request(ShardRequest::Segment);
+        }
+        self.sync_if_due(now_ns);
+        self.report_horizon(now_ns, fx);
+    }
+
+    fn freeze_if_due(&mut self, now_ns: u64) {
+        if self.memory.active.is_empty() {
+            self.active_since_ns = None;
+            return;
+        }
+        let since = *self.active_since_ns.get_or_insert(now_ns);
+        let asked = self.freeze_waiters.iter().any(|(through, _)| *through >= self.memory.active.id());
+        let full = self.memory.active.bytes() >= self.options.memtable_bytes;
+        let old = now_ns.saturating_sub(since) >= self.options.memtable_age_ns;
+        let pins = self.log.live_segments().count() > MEMTABLE_SEGMENTS_MAX && self.memory.frozen.is_empty();
+        if full || old || pins || asked {
+            self.freeze();
+        }
+    }
+
+    /// Makes the active memtable read-only and starts a new one, if the queue of frozen ones has room.
+    pub(super) fn freeze(&mut self) -> bool {
+        if self.memory.active.is_empty() || self.memory.frozen.len() >= MEMTABLES_FROZEN_MAX {
+            return false;
+        }
+        let id = self.memory.active.id();
+        let frozen = Arc::new(mem::replace(&mut self.memory.active, Memtable::new(id + 1)));
+        self.parking.captures_mut().for_each(|capture| capture.active_was_frozen(id, &frozen));
+        self.memory.frozen.push_back(Frozen { memtable: frozen, flushing: false });
+        self.active_since_ns = None;
+        self.counters.freezes += 1;
+        // Tables must not run ahead of the log: a power cut would leave a hole in the stream.
+        self.log.request_sync();
+        true
+    }
+
+    /// Hands frozen memtables to a flush, oldest first, once the log is durable through their last write.
+    fn flush_frozen(&mut self, fx: &mut impl Effects) {
+        let synced = self.log.synced();
+        for frozen in &mut self.memory.frozen {
+            if frozen.memtable.lsn_max() > synced {
+                break;
+            }
+            if frozen.flushing {
+                continue;
+            }
+            frozen.flushing = true;
+            let memtable = Arc::clone(&frozen.memtable);
+            let lsn_max = memtable.lsn_max();
+            let unneeded = |segment: &SegmentLife| segment.finished && segment.last_lsn <= lsn_max;
+            let live = self.log.live_segments().filter(unneeded).map(|segment| segment.seq);
+            let releases: Vec<_> = live.filter(|seq| !self.releasing.contains(seq)).collect();
+            self.releasing.extend(&releases);
+            fx.request(ShardRequest::Flush { memtable, keys: self.keys.clone(), releases });
+        }
+    }
+
+    fn sync_if_due(&mut self, now_ns: u64) {
+        let SyncPolicy::IntervalMs(interval) = self.options.sync else { return };
+        if self.log.synced() >= self.log.staged() {
+            self.sync_deadline_ns = None;
+            return;
+        }
+        let deadline = *self
+            .sync_deadline_ns
+            .get_or_insert(now_ns.saturating_add(u64::from(interval.get()) * 1_000_000));
+        if now_ns >= deadline {
+            self.log.request_sync();
+            self.sync_deadline_ns = None;
+        }
+    }
+
+    /// The lowest seqno that can still come back from this shard, or that an open snapshot sees.
+    pub(super) fn horizon(&self) -> Seqno {
+        let segments = self.log.live_segments().filter_map(|segment| segment.first_seqno);
+        let frozen = self.memory.frozen.iter().filter_map(|frozen| frozen.memtable.seqno_min());
+        let active = self.memory.active.seqno_min();
+        let snapshot = self.snapshots.first_key_value().map(|(seqno, _)| *seqno);
+        segments.chain(frozen).chain(active).chain(snapshot).chain([self.next_seqno]).min().unwrap_or_default()
+    }
+
+    fn report_horizon(&mut self, now_ns: u64, fx: &mut impl Effects) {
+        if now_ns < self.horizon_due_ns {
+            return;
+        }
+        let horizon = self.horizon();
+        if horizon != self.horizon_reported {
+            self.horizon_reported = horizon;
+            self.horizon_due_ns = now_ns + HORIZON_INTERVAL_NS;
+            fx.request(ShardRequest::Horizon(horizon));
+        }
+    }
+
+    /// Answers requests to freeze once everything that was in memory has been sent for flushing.
+    fn report_frozen(&mut self, fx: &mut impl Effects) {
+        while let Some((through, ticket)) = self.freeze_waiters.front().copied() {
+            let waits = |frozen: &Frozen| frozen.memtable.id() <= through && !frozen.flushing;
+            let active_waits = self.memory.active.id() <= through && !self.memory.active.is_empty();
+            if active_waits || self.memory.frozen.iter().any(waits) {
+                return;
+            }
+            self.freeze_waiters.pop_front();
+            fx.request(ShardRequest::Frozen { ticket });
+        }
+    }
+}
+
+fn record_of<'a>(series: &'a [u8], slot: Slot, op: EntryOp<'a>) -> Record<'a> {
+    match op {
+        EntryOp::Put(value) => Record::Put { series, slot, value },
+        EntryOp::Delete => Record::DeleteSlot { series, slot },
+    }
+}

@@ -1,0 +1,168 @@
+//! One slot: the newest version that the snapshot sees.
+
+use super::{BlockRef, Blocks, Needs, Step, View};
+use crate::model::{EntryOp, Seqno, Slot, SlotClass, Value};
+use crate::storage::columns::Columns;
+use crate::storage::memtable::series_hash;
+use crate::storage::sstable::{Block, TableError};
+use crate::storage::version::Table;
+use std::sync::Arc;
+
+/// A visible entry. The value borrows a memtable, or the scratch space that the lookup was given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found<'a> {
+    /// Its time; 0 for slots without.
+    pub time: i64,
+    /// Its seqno.
+    pub seqno: Seqno,
+    /// Its value.
+    pub value: Value<'a>,
+}
+
+/// Space that lookups decode chunks into; reused, so that a lookup does not allocate.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// One decoded chunk.
+    pub(super) chunk: Columns,
+    /// The best entry so far.
+    pub(super) best: Columns,
+}
+
+/// The visible value at exactly this slot.
+///
+/// # Errors
+/// When a chunk is damaged.
+pub fn find_slot<'a>(
+    view: &View<'a>,
+    series: &[u8],
+    slot: Slot,
+    blocks: &mut dyn Blocks,
+    scratch: &'a mut Scratch,
+) -> Result<Step<Option<Found<'a>>>, TableError> {
+    if !view.keys.contains(series) {
+        return Ok(Step::Ready(None));
+    }
+    let hash = series_hash(series);
+    let in_memory = newest_in_memtables(view, hash, series, slot);
+    let newest = in_memory.map_or(Seqno(0), |(columns, index)| columns.seqno(index));
+    let hidden_below = covering_delete(view, hash, series, slot);
+    let mut needs = Needs::default();
+    let mut at_hand = Vec::new();
+    for table in candidates(view, series, slot, newest.max(hidden_below)) {
+        collect_blocks(table, series, slot, blocks, &mut at_hand, &mut needs);
+    }
+    if !needs.list.is_empty() {
+        return Ok(needs.into_step());
+    }
+    let floor = newest.max(hidden_below);
+    let in_tables = newest_in_blocks(view, series, slot, floor, &at_hand, scratch)?;
+    let found = if in_tables { Some((&scratch.best, 0)) } else { in_memory };
+    Ok(Step::Ready(found.and_then(|(columns, index)| visible(columns, index, hidden_below))))
+}
+
+fn newest_in_memtables<'a>(
+    view: &View<'a>,
+    hash: u64,
+    series: &[u8],
+    slot: Slot,
+) -> Option<(&'a Columns, usize)> {
+    let in_memtable = |memtable: &&'a crate::storage::memtable::Memtable| {
+        memtable.run(hash, series, slot.class())?.find(slot.time_or_zero(), view.snapshot)
+    };
+    view.memtables.iter().filter_map(in_memtable).max_by_key(|(columns, index)| columns.seqno(*index))
+}
+
+/// Highest seqno of the range deletes that cover the slot.
+fn covering_delete(view: &View<'_>, hash: u64, series: &[u8], slot: Slot) -> Seqno {
+    let sets = view.memtables.iter().map(|memtable| memtable.deletes());
+    let sets = sets.chain([view.version.deletes()]);
+    sets.map(|set| set.covering(hash, series, slot, view.snapshot)).max().unwrap_or_default()
+}
+
+/// Tables that may hold a version of the slot above `floor`.
+fn candidates<'a>(
+    view: &View<'a>,
+    series: &[u8],
+    slot: Slot,
+    floor: Seqno,
+) -> impl Iterator<Item = &'a Arc<Table>> {
+    let snapshot = view.snapshot;
+    view.version.tables_of(slot.class()).iter().filter(move |table| {
+        let in_time = match slot {
+            Slot::Time(time) => table.reaches(time, time),
+            Slot::Metadata | Slot::Timeless => true,
+        };
+        in_time
+            && table.meta.seqno_max > floor
+            && table.meta.seqno_min <= snapshot
+            && table.may_contain(series, slot.class())
+    })
+}
+
+/// The blocks of a table that may hold the slot: one, unless its versions go on over several.
+fn collect_blocks(
+    table: &Arc<Table>,
+    series: &[u8],
+    slot: Slot,
+    blocks: &mut dyn Blocks,
+    at_hand: &mut Vec<Arc<Block>>,
+    needs: &mut Needs,
+) {
+    let first = table.index.seek(series, slot);
+    for index in first..table.index.block_count() {
+        if table.index.block_first_key(index) > (series, slot) {
+            break;
+        }
+        match blocks.block(table, index) {
+            Some(block) => at_hand.push(block),
+            None => needs.add(BlockRef { table: Arc::clone(table), index }),
+        }
+    }
+}
+
+/// Leaves the newest version above `floor` in `scratch.best`; false when there is none.
+fn newest_in_blocks(
+    view: &View<'_>,
+    series: &[u8],
+    slot: Slot,
+    floor: Seqno,
+    blocks: &[Arc<Block>],
+    scratch: &mut Scratch,
+) -> Result<bool, TableError> {
+    let (time, class) = (slot.time_or_zero(), slot.class());
+    let mut best = floor;
+    scratch.best.clear();
+    for block in blocks {
+        for chunk in block.find(series, class) {
+            let header = block.chunk(chunk);
+            let holds_time =
+                class != SlotClass::Time || (header.first_time..=header.last_time).contains(&time);
+            if !holds_time || header.seqno_max <= best {
+                continue;
+            }
+            scratch.chunk.clear();
+            block.decode_chunk(chunk, &mut scratch.chunk)?;
+            let columns = &scratch.chunk;
+            let start = columns.times().partition_point(|other| *other < time);
+            let end = start + columns.times()[start..].partition_point(|other| *other == time);
+            let seen = columns.seqnos()[start..end].partition_point(|seqno| *seqno <= view.snapshot.0);
+            if seen > 0 && columns.seqno(start + seen - 1) > best {
+                best = columns.seqno(start + seen - 1);
+                scratch.best.clear();
+                scratch.best.push(time, best, columns.op(start + seen - 1));
+            }
+        }
+    }
+    Ok(!scratch.best.is_empty())
+}
+
+/// The entry, if it is a put that range deletes leave.
+pub(super) fn visible(columns: &Columns, index: usize, hidden_below: Seqno) -> Option<Found<'_>> {
+    let seqno = columns.seqno(index);
+    match columns.op(index) {
+        EntryOp::Put(value) if seqno >= hidden_below => {
+            Some(Found { time: columns.times()[index], seqno, value })
+        }
+        EntryOp::Put(_) | EntryOp::Delete => None,
+    }
+}

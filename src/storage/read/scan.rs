@@ -1,0 +1,323 @@
+//! Scans: visible entries of many series, in series order then slot order or against it, a bounded stretch per call.
+
+use super::frontier::{Frontier, Next};
+use super::merge::{Merge, Stop};
+use super::newest::series_merge;
+use super::source::Target;
+use super::visible::Sink;
+use super::{Blocks, Needs, Step, View};
+use crate::limits::SCAN_CHUNK_BYTES;
+use crate::model::{KeyRange, ScanRequest, SlotClass};
+use crate::storage::columns::Columns;
+use crate::storage::sstable::TableError;
+use crate::storage::version::Table;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Whether a scan has more to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanStatus {
+    /// Call again; the output may be empty so far.
+    More,
+    /// Everything was visited, or the limit is reached.
+    Done,
+}
+
+/// How far a scan has come. Starts as its default; only ever moves on. Holds for any later view of the same shard.
+#[derive(Clone, Debug, Default)]
+pub struct ScanPosition {
+    place: Place,
+    /// The series that `place` speaks of.
+    series: Vec<u8>,
+    /// Entries that were given out.
+    emitted: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Start,
+    /// Within a series: times `from..=to` of a class are left, and the classes after it.
+    Within {
+        class: SlotClass,
+        from: i64,
+        to: i64,
+    },
+    /// A series is done.
+    After,
+    Done,
+}
+
+/// Entries that a scan visited, in the order of the visit: in a reverse scan, times descend.
+#[derive(Clone, Debug, Default)]
+pub struct ScanOutput {
+    columns: Columns,
+    runs: Vec<OutputRun>,
+    keys: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct OutputRun {
+    key: Range<usize>,
+    class: SlotClass,
+    entries: Range<usize>,
+}
+
+/// Entries of one series and class in a scan's output.
+#[derive(Clone, Debug)]
+pub struct ScanRun<'a> {
+    /// Whose entries.
+    pub series: &'a [u8],
+    /// Of which class.
+    pub class: SlotClass,
+    /// Holds them, among others.
+    pub columns: &'a Columns,
+    /// Which of the columns' entries they are; all are puts.
+    pub range: Range<usize>,
+}
+
+impl ScanOutput {
+    /// Entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+    /// Bytes of keys, times and values in it, roughly what it takes to send them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.keys.len() + self.columns.len() * 16 + self.columns.heap().len()
+    }
+    /// Forgets the entries, keeping the memory.
+    pub fn clear(&mut self) {
+        self.columns.clear();
+        self.runs.clear();
+        self.keys.clear();
+    }
+    /// The entries by series and class. A series and class may come in two runs one after the other.
+    pub fn runs(&self) -> impl Iterator<Item = ScanRun<'_>> {
+        self.runs.iter().map(|run| ScanRun {
+            series: &self.keys[run.key.clone()],
+            class: run.class,
+            columns: &self.columns,
+            range: run.entries.clone(),
+        })
+    }
+    /// Files the entries that were added since `start` under their series.
+    fn close_run(&mut self, start: usize, series: &[u8], class: SlotClass) {
+        let entries = start..self.columns.len();
+        match self.runs.last_mut() {
+            _ if entries.is_empty() => {}
+            Some(last) if last.class == class && self.keys[last.key.clone()] == *series => {
+                last.entries.end = entries.end;
+            }
+            _ => {
+                let key = self.keys.len()..self.keys.len() + series.len();
+                self.keys.extend_from_slice(series);
+                self.runs.push(OutputRun { key, class, entries });
+            }
+        }
+    }
+}
+
+impl ScanPosition {
+    /// Entries given out so far.
+    #[must_use]
+    pub fn emitted(&self) -> u64 {
+        self.emitted
+    }
+}
+
+/// Appends the next visible entries to `out`: visits up to about `max_entries` (hidden ones and series count too) and
+/// ends early when [`SCAN_CHUNK_BYTES`] of values were added. Each call finds its place anew from `position`, so views
+/// may differ from call to call; what was given out stays as it was.
+///
+/// # Errors
+/// When a chunk is damaged. The position then still names what could not be read.
+pub fn scan_step(
+    view: &View<'_>,
+    request: &ScanRequest,
+    position: &mut ScanPosition,
+    max_entries: usize,
+    blocks: &mut dyn Blocks,
+    out: &mut ScanOutput,
+) -> Result<Step<ScanStatus>, TableError> {
+    let keys = request.keys.intersection(view.keys);
+    if position.place == Place::Done || keys.is_empty() {
+        position.place = Place::Done;
+        return Ok(Step::Ready(ScanStatus::Done));
+    }
+    let mut scan = Scan {
+        view,
+        request,
+        keys,
+        frontier: None,
+        budget: max_entries.max(1),
+        heap_end: out.columns.heap().len().saturating_add(SCAN_CHUNK_BYTES),
+        progressed: false,
+        needs: Needs::default(),
+    };
+    // Taken out so that a merge may borrow the key while the place moves.
+    let mut series = std::mem::take(&mut position.series);
+    let stop = scan.run(&mut series, position, blocks, out);
+    position.series = series;
+    Ok(match stop? {
+        Stop::Done => {
+            position.place = Place::Done;
+            Step::Ready(ScanStatus::Done)
+        }
+        Stop::Missing if !scan.progressed => scan.needs.into_step(),
+        Stop::Missing | Stop::Enough => Step::Ready(ScanStatus::More),
+    })
+}
+
+/// One call of [`scan_step`].
+struct Scan<'a, 'v> {
+    view: &'a View<'v>,
+    request: &'a ScanRequest,
+    keys: KeyRange,
+    /// Made when the next series is wanted.
+    frontier: Option<Frontier<'v>>,
+    budget: usize,
+    heap_end: usize,
+    /// Whether something was visited that a later call need not visit again.
+    progressed: bool,
+    needs: Needs,
+}
+
+impl<'v> Scan<'_, 'v> {
+    fn run(
+        &mut self,
+        series: &mut Vec<u8>,
+        position: &mut ScanPosition,
+        blocks: &mut dyn Blocks,
+        out: &mut ScanOutput,
+    ) -> Result<Stop, TableError> {
+        loop {
+            if position.emitted >= self.request.limit {
+                return Ok(Stop::Done);
+            }
+            let (class, from, to) = match position.place {
+                Place::Within { class, from, to } => (class, from, to),
+                Place::Done => return Ok(Stop::Done),
+                Place::Start | Place::After => {
+                    if self.budget == 0 {
+                        return Ok(Stop::Enough);
+                    }
+                    match self.next_series(series, position.place == Place::Start, blocks) {
+                        Next::Missing => return Ok(Stop::Missing),
+                        Next::End => return Ok(Stop::Done),
+                        Next::Series => {}
+                    }
+                    self.budget -= 1;
+                    position.place = self.first_place();
+                    continue;
+                }
+            };
+            let target = Target { series: &*series, class, reverse: self.request.reverse };
+            let mut merge = self.merge(target, (from, to));
+            let stop = self.visit(&mut merge, target, position, blocks, out);
+            self.progressed |= merge.passed;
+            position.place = match stop {
+                Ok(Stop::Done) => self.place_after(class),
+                Ok(Stop::Enough | Stop::Missing) | Err(_) => {
+                    Place::Within { class, from: merge.from, to: merge.to }
+                }
+            };
+            drop(merge);
+            let stop = stop?;
+            if position.place == Place::After {
+                self.progressed = true;
+                if let Some(frontier) = &mut self.frontier {
+                    frontier.pass(series);
+                }
+            }
+            if stop != Stop::Done && position.emitted < self.request.limit {
+                return Ok(stop);
+            }
+        }
+    }
+    /// Goes through one class of one series.
+    fn visit(
+        &mut self,
+        merge: &mut Merge<'_>,
+        target: Target<'_>,
+        position: &mut ScanPosition,
+        blocks: &mut dyn Blocks,
+        out: &mut ScanOutput,
+    ) -> Result<Stop, TableError> {
+        let start = out.columns.len();
+        let left = usize::try_from(self.request.limit - position.emitted).unwrap_or(usize::MAX);
+        let heap = self.heap_end.saturating_sub(out.columns.heap().len());
+        let mut sink = Sink::new(&mut out.columns, left, heap);
+        let stop = merge.advance(&mut sink, &mut self.budget, blocks, &mut self.needs);
+        // Even when a chunk is damaged: what came before it is out, and the position says so.
+        position.emitted += (out.columns.len() - start) as u64;
+        out.close_run(start, target.series, target.class);
+        stop
+    }
+    fn next_series(&mut self, series: &mut Vec<u8>, at_start: bool, blocks: &mut dyn Blocks) -> Next {
+        if let Some(only) = only_series(&self.keys) {
+            if !at_start {
+                return Next::End;
+            }
+            series.clear();
+            series.extend_from_slice(only);
+            return Next::Series;
+        }
+        let frontier = self.frontier.get_or_insert_with(|| {
+            let after = if at_start { None } else { Some(&**series) };
+            let tables = self.view.version.tables().iter();
+            let wanted = |table: &&'v Arc<Table>| wants(self.request, table);
+            Frontier::new(self.view, tables.filter(wanted), self.keys.clone(), after, self.request.reverse)
+        });
+        let left = usize::try_from(self.request.limit).unwrap_or(usize::MAX).min(self.budget);
+        frontier.next(series, left, blocks, &mut self.needs)
+    }
+    fn merge<'s>(&self, target: Target<'s>, times: (i64, i64)) -> Merge<'s>
+    where
+        'v: 's,
+    {
+        match &self.frontier {
+            Some(frontier) => frontier.merge(self.view, target, times),
+            None => series_merge(self.view, target, times),
+        }
+    }
+    fn first_place(&self) -> Place {
+        match (self.request.all_slots, self.request.reverse) {
+            (true, false) => self.place_at(SlotClass::Metadata),
+            _ => self.place_at(SlotClass::Time),
+        }
+    }
+    fn place_after(&self, class: SlotClass) -> Place {
+        match (class, self.request.reverse) {
+            _ if !self.request.all_slots => Place::After,
+            (SlotClass::Metadata, false) | (SlotClass::Time, true) => self.place_at(SlotClass::Timeless),
+            (SlotClass::Timeless, false) => self.place_at(SlotClass::Time),
+            (SlotClass::Timeless, true) => self.place_at(SlotClass::Metadata),
+            (SlotClass::Time, false) | (SlotClass::Metadata, true) => Place::After,
+        }
+    }
+    fn place_at(&self, class: SlotClass) -> Place {
+        match class {
+            SlotClass::Time => Place::Within { class, from: self.request.from, to: self.request.to },
+            SlotClass::Metadata | SlotClass::Timeless => Place::Within { class, from: 0, to: 0 },
+        }
+    }
+}
+
+/// Whether a table can have something for a scan.
+fn wants(request: &ScanRequest, table: &Table) -> bool {
+    (table.holds(SlotClass::Time) && table.reaches(request.from, request.to))
+        || (request.all_slots && table.holds(SlotClass::Metadata))
+}
+
+/// The one series that a range holds, if it is written as such a range.
+fn only_series(keys: &KeyRange) -> Option<&[u8]> {
+    let (last, start) = keys.end.as_deref()?.split_last()?;
+    (*last == 0 && *start == *keys.start && !start.is_empty()).then_some(start)
+}
