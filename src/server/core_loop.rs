@@ -502,7 +502,7 @@ impl<B: Backend> CoreLoop<B> {
                     self.net.forwarded_reply(reply);
                     self.wake_paused(id);
                 }
-                Arrival::Request(_, request) => {
+                Arrival::Request(request) => {
                     let (operation, reply_bytes_max) = (request.operation, request.reply_bytes_max);
                     let event = match &request.body {
                         RequestBody::Execute(_) => None,
@@ -684,6 +684,10 @@ impl<B: Backend> CoreLoop<B> {
                 continue;
             }
             if let Some(bytes) = connection.output.take_sendable(acked) {
+                let (now_ns, latencies) = (self.now.monotonic_ns, &mut self.net.metrics.latencies);
+                connection.output.take_stamps(|kind, since_ns, count| {
+                    latencies.record(kind, now_ns.saturating_sub(since_ns), u64::from(count), now_ns);
+                });
                 self.send(id, bytes, 0);
                 continue;
             }

@@ -181,7 +181,7 @@ impl Net {
                         }
                     }
                 }
-                connection.slots.complete_native(sequence);
+                connection.slots.complete_native(sequence, &mut connection.output);
             }
         } else if connection.pages.iter().any(|page| page.sequence == sequence) && !summary.failed {
             self.page(operation, bytes, summary, gate);
@@ -260,7 +260,6 @@ impl Net {
         }
         let is_cancelled = scan.is_cancelled;
         connection.scans.swap_remove(index);
-        connection.slots.complete_native(operation.sequence);
         if !summary.failed {
             let header = native_header(dialect);
             let out = connection.output.bytes_mut();
@@ -270,6 +269,7 @@ impl Net {
                 binary::encode_response(out, &header, &Response::ScanChunk { entries: Vec::new(), last: true });
             }
         }
+        connection.slots.complete_native(operation.sequence, &mut connection.output);
     }
 
     /// A reply to one of this core's own connections.

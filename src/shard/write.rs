@@ -21,6 +21,7 @@ impl Shard {
         command: &Command<'_>,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes these commands only")]
         match command {
             Command::Put { series, slot, value } => self.write(series, *slot, EntryOp::Put(*value))?,
             Command::PutBatch { entries } => self.write_batch(entries)?,
