@@ -686,7 +686,7 @@ impl<B: Backend> CoreLoop<B> {
             if let Some(bytes) = connection.output.take_sendable(acked) {
                 let (now_ns, latencies) = (self.now.monotonic_ns, &mut self.net.metrics.latencies);
                 connection.output.take_stamps(|kind, since_ns, count| {
-                    latencies.record(kind, now_ns.saturating_sub(since_ns), u64::from(count), now_ns);
+                    latencies.record(kind, now_ns.saturating_sub(since_ns), count, now_ns);
                 });
                 self.send(id, bytes, 0);
                 continue;
