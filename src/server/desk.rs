@@ -108,13 +108,22 @@ impl Desk<'_> {
                 Talk::Native => self.native(id, bytes),
             };
             match look {
-                Look::Consumed(count) => *offset += count,
+                Look::Consumed(count) => {
+                    *offset += count;
+                    self.note_consumed(id, count);
+                }
                 Look::Incomplete => return Served::Drained,
                 Look::Blocked => return Served::Blocked,
                 Look::End => return Served::Gone,
             }
         }
         Served::More
+    }
+
+    fn note_consumed(&mut self, id: ConnectionId, bytes: usize) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        let is_owed = connection.slots.count() > 0;
+        connection.request_bytes_pending = if is_owed { connection.request_bytes_pending + bytes } else { 0 };
     }
 
     fn detect(&mut self, id: ConnectionId, talk: &mut Talk, bytes: &[u8]) -> Look {

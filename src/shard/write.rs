@@ -166,6 +166,10 @@ impl Shard {
         let full = self.memory.active.bytes() >= self.options.memtable_bytes;
         let old = now_ns.saturating_sub(since) >= self.options.memtable_age_ns;
         let pins = self.log.live_segments().count() > MEMTABLE_SEGMENTS_MAX && self.memory.frozen.is_empty();
+        if old {
+            // The open segment's first seqno would hold back what merges may forget.
+            self.log.rotate();
+        }
         if full || old || pins || asked {
             self.freeze();
         }
