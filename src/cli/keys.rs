@@ -126,8 +126,8 @@ pub(super) fn stats(args: &StatsArgs) -> Result<(), CliError> {
     print(|output| {
         for (name, value) in &pairs {
             match name.as_str() {
-                "summary" if args.fields => {}
-                "summary" => write!(output, "{value}")?,
+                "text" if args.fields => {}
+                "text" => write!(output, "{value}")?,
                 name if args.fields => writeln!(output, "{name}={value}")?,
                 _ => {}
             }

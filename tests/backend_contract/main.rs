@@ -5,6 +5,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "patterns and small counts")]
 
 mod driver;
+mod files;
 mod machine;
 mod sim;
 mod suite;
