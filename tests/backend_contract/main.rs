@@ -12,10 +12,12 @@ use driver::Driver;
 use machine::{EpollMachine, Machine, Peer, Received, TinyUringMachine, UringMachine};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use suite::suite;
-use tskv::io::{Backend, BackendKind, BackendOptions, OpenBackendError, Wait, open_backend, sys};
+use tskv::io::{Backend, BackendKind, BackendOptions, Errno, OpenBackendError, Wait, open_backend, sys};
 
 #[test]
 fn epoll_keeps_the_contract() {
@@ -158,6 +160,53 @@ fn any_thread_can_wake_a_sleeping_backend() {
         }
         thread.unwrap().join().unwrap();
     }
+}
+
+/// Uses all descriptors up, lets a client come, and gives them back.
+fn run_out_of_descriptors<M: Machine>() {
+    let mut machine = M::new();
+    let mut driver = Driver::new(machine.backend());
+    let listener = machine.listener();
+    let mut used: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    used.pop();
+    let _peer = machine.connect(listener);
+    let token = driver.accept(listener);
+    assert_eq!(driver.wait_for(token).result, Err(Errno::EMFILE));
+    assert_eq!(driver.accepted, []);
+    drop(used);
+    let token = driver.accept(listener);
+    let socket = driver.until("the client that waited", |driver| driver.accepted.pop());
+    driver.close(socket);
+    driver.backend.cancel(token);
+    driver.wait_for(token);
+    machine.close_listener(listener);
+}
+
+#[test]
+fn accepts_end_when_descriptors_run_out_and_can_go_on() {
+    // A flood of clients must not make the accept loop spin, nor end it for good.
+    const CHILD: &str = "TSKV_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_some() {
+        run_out_of_descriptors::<EpollMachine>();
+        run_out_of_descriptors::<UringMachine>();
+        return;
+    }
+    // In a process of its own: the limit holds for all threads.
+    let limited = "ulimit -n 60 && exec \"$0\" \"$@\"";
+    let this_test = ["--exact", "accepts_end_when_descriptors_run_out_and_can_go_on", "--nocapture"];
+    let output = Command::new("sh")
+        .args(["-c", limited])
+        .arg(std::env::current_exe().unwrap())
+        .args(this_test)
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Runs `body` on a thread where the kernel answers these system calls with `errno`.
