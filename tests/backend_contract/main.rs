@@ -13,11 +13,15 @@ use machine::{EpollMachine, Machine, Peer, Received, TinyUringMachine, UringMach
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use suite::suite;
-use tskv::io::{Backend, BackendKind, BackendOptions, Errno, OpenBackendError, Wait, open_backend, sys};
+use tskv::buffer::AlignedBuf;
+use tskv::io::{
+    Backend, BackendKind, BackendOptions, Errno, Op, OpBuf, OpenBackendError, Wait, open_backend, sys,
+};
 
 #[test]
 fn epoll_keeps_the_contract() {
@@ -67,6 +71,33 @@ fn flush_passes_operations_on_without_a_poll() {
     // A core that goes on to a background slice would hold replies and log writes back.
     flush_passes_on::<EpollMachine>();
     flush_passes_on::<UringMachine>();
+}
+
+fn refuses_absurd_offsets<M: Machine>() {
+    let mut machine = M::new();
+    let mut driver = Driver::new(machine.backend());
+    let file = machine.files().create(Path::new("file")).unwrap();
+    machine.files().write_all_at(&file, b"content", 0).unwrap();
+    for offset in [1 << 63, u64::MAX] {
+        for write in [false, true] {
+            let (file, buf) = (file.clone(), AlignedBuf::zeroed(4096));
+            let token = driver.submit(match write {
+                false => Op::Read { file, offset, buf },
+                true => Op::Write { file, offset, buf, durable: false },
+            });
+            let completion = driver.wait_for(token);
+            assert_eq!(completion.result, Err(Errno::EINVAL));
+            assert!(matches!(completion.buf, OpBuf::Aligned(_)));
+        }
+    }
+    assert_eq!(machine.files().read_all(Path::new("file"), 100).unwrap(), b"content");
+}
+
+#[test]
+fn offsets_beyond_any_file_are_refused() {
+    // io_uring takes -1 for the file's own position: a damaged offset would read, or overwrite, the start of the file.
+    refuses_absurd_offsets::<EpollMachine>();
+    refuses_absurd_offsets::<UringMachine>();
 }
 
 /// A core that spins never waits in `poll`; its operations must complete all the same.
