@@ -29,6 +29,8 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the daemon
+    Serve(ServeArgs),
     /// Ask whether a daemon answers
     Ping(Connect),
     /// Store one value
@@ -143,11 +145,25 @@ pub(super) struct PutArgs {
     /// Series to write to
     pub(super) series: OsString,
     /// Timestamp in the store's unit, or `now`
-    #[arg(allow_negative_numbers = true)]
-    pub(super) time: String,
+    #[arg(allow_negative_numbers = true, value_parser = parse_put_time)]
+    pub(super) time: PutTime,
     /// The value
     #[arg(allow_negative_numbers = true)]
     pub(super) value: OsString,
+}
+
+/// When a put happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutTime {
+    Now,
+    At(i64),
+}
+
+fn parse_put_time(text: &str) -> Result<PutTime, String> {
+    match text {
+        "now" => Ok(PutTime::Now),
+        text => text.parse().map(PutTime::At).map_err(|_| "neither a 64-bit whole number nor now".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

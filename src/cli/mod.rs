@@ -24,6 +24,7 @@ mod session;
 
 pub use args::ServeArgs;
 
+use crate::server;
 use args::{Cli, Command};
 use clap::Parser;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ use std::process::ExitCode;
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Serve(args) => return serve::serve(args, run_server),
         Command::Ping(connect) => keys::ping(&connect),
         Command::Put(args) => keys::put(&args),
         Command::Get(args) => keys::get(&args),
@@ -47,4 +49,14 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
     };
     outcome.map_or_else(|error| error.report(), |()| ExitCode::SUCCESS)
+}
+
+/// Runs the server and tells the command line when it serves and when it goes down.
+fn run_server(config: crate::config::Config, hooks: serve::ServeHooks) -> Result<(), server::ServeError> {
+    let (ready, stopping) = (hooks.clone(), hooks);
+    let is_ready = move |running: server::Running| {
+        let server::Running { listen, backend, cores, metrics } = running;
+        ready.ready(serve::Ready { listen, backend, cores, metrics });
+    };
+    server::run(config, is_ready, move || stopping.stopping())
 }

@@ -5,7 +5,8 @@ use super::desk::{Desk, Look};
 use crate::metrics;
 use crate::model::{ConnectionId, Dialect};
 use crate::protocol::resp::{
-    ClientAttribute, Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob, parse_command,
+    ClientAttribute, Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob,
+    parse_command,
 };
 use std::fmt::Write;
 
@@ -154,6 +155,7 @@ impl Desk<'_> {
         self.put(id, |out| encode::simple(out, "RESET"));
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes CLIENT requests only")]
     fn client(&mut self, id: ConnectionId, protocol: Protocol, request: &SessionRequest<'_>) {
         let now_ns = self.now.monotonic_ns;
         let Some(connection) = self.net.connections.get_mut(id) else { return };
@@ -185,12 +187,13 @@ impl Desk<'_> {
                 let line = client_line(connection, now_ns);
                 self.put(id, |out| encode::verbatim(out, protocol, &line));
             }
-            _ => {
+            SessionRequest::ClientList => {
                 // The connections of this core: those of the others are theirs alone to know.
                 let lines: String =
                     self.net.connections.iter().map(|connection| client_line(connection, now_ns)).collect();
                 self.put(id, |out| encode::verbatim(out, protocol, &lines));
             }
+            other => unreachable!("{other:?} is no CLIENT request"),
         }
     }
 
@@ -219,7 +222,9 @@ impl Desk<'_> {
         ];
         let wanted: Vec<_> = settings
             .iter()
-            .filter(|(name, _)| patterns.iter().any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes())))
+            .filter(|(name, _)| {
+                patterns.iter().any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
+            })
             .collect();
         self.put(id, |out| {
             encode::map_header(out, protocol, wanted.len());
@@ -301,10 +306,7 @@ fn redis_fields(section: &str) -> &'static [(&'static str, &'static str)] {
             ("multiplexing_api", "tskv"),
         ],
         "Persistence" => &[("loading", "0"), ("rdb_bgsave_in_progress", "0"), ("aof_enabled", "1")],
-        "Modules" => &[(
-            "module",
-            "name=timeseries,ver=11206,api=1,filters=0,usedby=[],using=[],options=[]",
-        )],
+        "Modules" => &[("module", "name=timeseries,ver=11206,api=1,filters=0,usedby=[],using=[],options=[]")],
         "Cluster" => &[("cluster_enabled", "0")],
         _ => &[],
     }

@@ -1,0 +1,6 @@
+//! The `tskv` program from outside: what an operator types, and what comes back.
+
+mod daemon;
+mod data_set;
+mod serving;
+mod usage;
