@@ -4,7 +4,7 @@ use super::error::JobError;
 use super::flush::TableJob;
 use super::table_files::{JobTable, TableWriter};
 use crate::model::Seqno;
-use crate::storage::compaction::{Merge, MergeOptions, OutsideTable, Plan, TableInput};
+use crate::storage::compaction::{Merge, MergeOptions, Plan, TableInput};
 use crate::storage::version::{Table, Version};
 use std::sync::Arc;
 
@@ -19,14 +19,11 @@ pub(super) fn merge_tables(
     let (inputs, outside): (Vec<_>, Vec<_>) =
         version.tables().iter().partition(|table| plan.inputs.contains(&table.meta.id));
     assert_eq!(inputs.len(), plan.inputs.len(), "a plan is made of tables of the version");
-    let inputs = inputs.into_iter().map(|table| {
-        let (job, table) = (job.clone(), Arc::clone(table));
-        Box::new(JobTable { job, table }) as Box<dyn TableInput>
-    });
-    let outside = outside.into_iter().map(|table| OutsideTable {
-        meta: table.meta.clone(),
-        range_deletes: table.index.range_deletes().to_vec(),
-    });
+    let open = |table: &Arc<Table>| {
+        Box::new(JobTable { job: job.clone(), table: Arc::clone(table) }) as Box<dyn TableInput>
+    };
+    let inputs = inputs.into_iter().map(open);
+    let outside = outside.into_iter().map(open);
     let options = MergeOptions {
         horizon,
         snapshot_horizon: horizon,

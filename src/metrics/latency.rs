@@ -79,12 +79,13 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// Records one request that took `latency_ns` and ended at `now_ns` on the core's clock. Costs no allocation.
-    pub fn record(&mut self, kind: RequestKind, latency_ns: u64, now_ns: u64) {
-        self.totals.0[kind as usize].record(latency_ns);
+    /// Records `count` requests that took `latency_ns` each and ended at `now_ns` on the core's clock. Costs no
+    /// allocation.
+    pub fn record(&mut self, kind: RequestKind, latency_ns: u64, count: u32, now_ns: u64) {
+        self.totals.0[kind as usize].record(latency_ns, count);
         match kind {
-            RequestKind::Put => self.recent_put.record(latency_ns, now_ns),
-            RequestKind::Get => self.recent_get.record(latency_ns, now_ns),
+            RequestKind::Put => self.recent_put.record(latency_ns, count, now_ns),
+            RequestKind::Get => self.recent_get.record(latency_ns, count, now_ns),
             RequestKind::Scan | RequestKind::Delete | RequestKind::Other => {}
         }
     }
@@ -127,10 +128,10 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    fn record(&mut self, latency_ns: u64) {
+    fn record(&mut self, latency_ns: u64, count: u32) {
         let index = BUCKET_BOUNDS_NS.partition_point(|bound| *bound < latency_ns);
-        self.counts[index] += 1;
-        self.sum_ns = self.sum_ns.saturating_add(latency_ns);
+        self.counts[index] += u64::from(count);
+        self.sum_ns = self.sum_ns.saturating_add(latency_ns.saturating_mul(u64::from(count)));
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -174,7 +175,7 @@ impl Default for Recent {
 }
 
 impl Recent {
-    fn record(&mut self, latency_ns: u64, now_ns: u64) {
+    fn record(&mut self, latency_ns: u64, count: u32, now_ns: u64) {
         let stretch = now_ns / STRETCH_NS;
         let slot = (stretch % (STRETCHES + 1)) as usize;
         let (current, histogram) = &mut self.ring[slot];
@@ -182,7 +183,7 @@ impl Recent {
             histogram.reset();
             *current = stretch;
         }
-        histogram.saturating_record(latency_ns.clamp(RECENT_LOWEST_NS, RECENT_HIGHEST_NS));
+        histogram.saturating_record_n(latency_ns.clamp(RECENT_LOWEST_NS, RECENT_HIGHEST_NS), count);
     }
 
     fn merged(&self, now_ns: u64) -> Histogram<u32> {
@@ -217,9 +218,9 @@ mod tests {
     fn recent_latencies_forget_after_a_minute() {
         // An old outlier that stays in p99 hides whether the daemon is well now.
         let mut latencies = Latencies::default();
-        latencies.record(RequestKind::Get, 5 * SECOND_NS, 3 * SECOND_NS);
+        latencies.record(RequestKind::Get, 5 * SECOND_NS, 1, 3 * SECOND_NS);
         for second in 3..80 {
-            latencies.record(RequestKind::Get, 100_000, second * SECOND_NS);
+            latencies.record(RequestKind::Get, 100_000, 1, second * SECOND_NS);
         }
         let p99 = |now| quantile_seconds(&latencies.recent(now).get, 0.999);
         assert!(p99(80 * SECOND_NS) < 0.001, "the outlier of second 3 is gone");
@@ -232,7 +233,7 @@ mod tests {
         // Too short a window makes p99 of a slow client meaningless.
         let mut latencies = Latencies::default();
         for second in 0..60 {
-            latencies.record(RequestKind::Put, 100_000, (1000 + second) * SECOND_NS);
+            latencies.record(RequestKind::Put, 100_000, 1, (1000 + second) * SECOND_NS);
         }
         assert_eq!(latencies.recent(1059 * SECOND_NS).put.len(), 60);
     }
@@ -242,7 +243,7 @@ mod tests {
         // A rougher histogram would show 1.0 ms for 1.3 ms.
         let mut latencies = Latencies::default();
         for _ in 0..100 {
-            latencies.record(RequestKind::Put, 1_300_000, 0);
+            latencies.record(RequestKind::Put, 1_300_000, 1, 0);
         }
         let p50 = quantile_seconds(&latencies.recent(0).put, 0.5);
         assert!((p50 - 0.0013).abs() < 0.00002, "{p50}");

@@ -14,8 +14,8 @@ pub(super) fn cores() -> Vec<CoreSnapshot> {
     metrics.turns.cpu_ns = 1_500_000_000;
     metrics.shard.operations = 30;
     metrics.shard.memtable_bytes = 1 << 20;
-    metrics.latencies.record(RequestKind::Put, 120_000, 0);
-    metrics.latencies.record(RequestKind::Get, 20_000, 0);
+    metrics.latencies.record(RequestKind::Put, 120_000, 1, 0);
+    metrics.latencies.record(RequestKind::Get, 20_000, 1, 0);
     vec![metrics.snapshot(0, 0), metrics.snapshot(1, 0)]
 }
 

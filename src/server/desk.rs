@@ -109,13 +109,22 @@ impl Desk<'_> {
                 Talk::Native => self.native(id, bytes),
             };
             match look {
-                Look::Consumed(count) => *offset += count,
+                Look::Consumed(count) => {
+                    *offset += count;
+                    self.note_consumed(id, count);
+                }
                 Look::Incomplete => return Served::Drained,
                 Look::Blocked => return Served::Blocked,
                 Look::End => return Served::Gone,
             }
         }
         Served::More
+    }
+
+    fn note_consumed(&mut self, id: ConnectionId, bytes: usize) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        let is_owed = connection.slots.count() > 0;
+        connection.request_bytes_pending = if is_owed { connection.request_bytes_pending + bytes } else { 0 };
     }
 
     fn detect(&mut self, id: ConnectionId, talk: &mut Talk, bytes: &[u8]) -> Look {
@@ -146,7 +155,7 @@ impl Desk<'_> {
                 let words = resp.parser.args(bytes);
                 match self.resp_words(id, &mut resp.transaction, words) {
                     Look::Consumed(_) => Look::Consumed(consumed),
-                    other => other,
+                    look @ (Look::Incomplete | Look::Blocked | Look::End) => look,
                 }
             }
             Err(error) => {
@@ -241,21 +250,21 @@ impl Desk<'_> {
         match request {
             Request::Session(session) => return self.session(id, transaction, &session),
             Request::Data(command) => {
-                self.count(kind_of(&command), entries_of(&command));
+                self.count(id, kind_of(&command), entries_of(&command));
                 self.execute_next(id, &command);
             }
             Request::Gather { gather, commands } => self.gather(id, gather, &commands),
             Request::FlushAll => {
-                self.count(RequestKind::Delete, 0);
+                self.count(id, RequestKind::Delete, 0);
                 self.everywhere(id, Fold::AllOk, &Command::Delete { scope: DeleteScope::All });
             }
             Request::DbSize => {
-                self.count(RequestKind::Other, 0);
+                self.count(id, RequestKind::Other, 0);
                 self.everywhere(id, Fold::Sum, &Command::KeyCount);
             }
             Request::Scan(page) => self.scan_keys(id, &page),
             Request::Keys { pattern } => {
-                self.count(RequestKind::Scan, 0);
+                self.count(id, RequestKind::Scan, 0);
                 self.page(id, false, Some(pattern), None, 0, None, PAGE_KEYS);
             }
         }
@@ -269,7 +278,7 @@ impl Desk<'_> {
         commands: &[Result<Command<'_>, CommandError<'_>>],
     ) {
         let sound = || commands.iter().filter_map(|command| command.as_ref().ok());
-        self.count(sound().next().map_or(RequestKind::Other, kind_of), sound().map(entries_of).sum());
+        self.count(id, sound().next().map_or(RequestKind::Other, kind_of), sound().map(entries_of).sum());
         let fold = match gather {
             Gather::Array => {
                 self.put(id, |out| encode::array_header(out, commands.len()));
@@ -309,7 +318,7 @@ impl Desk<'_> {
     }
 
     fn scan_keys(&mut self, id: ConnectionId, page: &ScanPage<'_>) {
-        self.count(RequestKind::Scan, 0);
+        self.count(id, RequestKind::Scan, 0);
         let place = match page.cursor {
             0 => Some(Place::From(Box::default())),
             cursor => self.net.shared.cursors.find(cursor),
@@ -417,7 +426,11 @@ impl Desk<'_> {
         }
     }
 
-    pub(super) fn count(&mut self, kind: RequestKind, entries: u64) {
+    /// Counts a request, and notes when it came.
+    pub(super) fn count(&mut self, id: ConnectionId, kind: RequestKind, entries: u64) {
+        if let Some(connection) = self.net.connections.get_mut(id) {
+            connection.slots.stamp_next(kind, self.now.monotonic_ns);
+        }
         let counters = &mut self.net.metrics.requests;
         match kind {
             RequestKind::Put => counters.put += 1,
@@ -463,8 +476,8 @@ pub(super) fn kind_of(command: &Command<'_>) -> RequestKind {
 
 /// Entries that a command puts.
 pub(super) fn entries_of(command: &Command<'_>) -> u64 {
-    match command {
-        Command::PutBatch { entries } => entries.len() as u64,
-        other => u64::from(kind_of(other) == RequestKind::Put),
+    if let Command::PutBatch { entries } = command {
+        return entries.len() as u64;
     }
+    u64::from(kind_of(command) == RequestKind::Put)
 }

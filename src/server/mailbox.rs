@@ -135,8 +135,8 @@ pub(crate) struct Mailboxes {
 
 /// One message that arrived.
 pub(crate) enum Arrival {
-    /// From `core`.
-    Request(u16, ForwardedRequest),
+    /// From another core.
+    Request(ForwardedRequest),
     /// To an operation of this core.
     Reply(ForwardedReply),
 }
@@ -147,15 +147,11 @@ impl Mailboxes {
         let bells: Arc<[Bell]> = (0..cores).map(|_| Bell::default()).collect();
         let mut grid: Vec<Vec<Option<Peer>>> =
             (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
-        for low in 0..cores {
-            for high in low + 1..cores {
-                let (a_requests, b_requests_in) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
-                let (b_requests, a_requests_in) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
-                let (a_replies, b_replies_in) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
-                let (b_replies, a_replies_in) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
-                grid[low][high] = Some(Peer::new(a_requests, a_requests_in, a_replies, a_replies_in));
-                grid[high][low] = Some(Peer::new(b_requests, b_requests_in, b_replies, b_replies_in));
-            }
+        let pairs = (0..cores).flat_map(|low| (low + 1..cores).map(move |high| (low, high)));
+        for (low, high) in pairs {
+            let (low_end, high_end) = Peer::pair();
+            grid[low][high] = Some(low_end);
+            grid[high][low] = Some(high_end);
         }
         let mailboxes = grid
             .into_iter()
@@ -198,8 +194,7 @@ impl Mailboxes {
     /// Moves at most `limit` messages of each ring to `arrivals`; returns the highest seqno that came with them.
     pub(crate) fn receive(&mut self, limit: usize, arrivals: &mut Vec<Arrival>) -> Seqno {
         let mut highest = Seqno(0);
-        for (peer, core) in self.peers.iter_mut().zip(0u16..) {
-            let Some(peer) = peer else { continue };
+        for peer in self.peers.iter_mut().flatten() {
             for _ in 0..limit {
                 let Ok(stamped) = peer.replies_in.pop() else { break };
                 highest = highest.max(stamped.seqno);
@@ -209,7 +204,7 @@ impl Mailboxes {
             for _ in 0..limit {
                 let Ok(stamped) = peer.requests_in.pop() else { break };
                 highest = highest.max(stamped.seqno);
-                arrivals.push(Arrival::Request(core, stamped.message));
+                arrivals.push(Arrival::Request(stamped.message));
             }
         }
         highest
@@ -247,13 +242,13 @@ impl Mailboxes {
 }
 
 impl Peer {
-    fn new(
-        requests_out: Producer<Stamped<ForwardedRequest>>,
-        requests_in: Consumer<Stamped<ForwardedRequest>>,
-        replies_out: Producer<Stamped<ForwardedReply>>,
-        replies_in: Consumer<Stamped<ForwardedReply>>,
-    ) -> Self {
-        Self {
+    /// The two ends of the rings between two cores.
+    fn pair() -> (Self, Self) {
+        let (requests_there, requests_from_here) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+        let (requests_back, requests_from_there) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+        let (replies_there, replies_from_here) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+        let (replies_back, replies_from_there) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+        let end = |requests_out, requests_in, replies_out, replies_in| Self {
             requests_out,
             requests_in,
             replies_out,
@@ -262,7 +257,9 @@ impl Peer {
             replies_waiting: VecDeque::new(),
             under_way: 0,
             published: false,
-        }
+        };
+        let here = end(requests_there, requests_from_there, replies_there, replies_from_there);
+        (here, end(requests_back, requests_from_here, replies_back, replies_from_here))
     }
     fn push_waiting(&mut self, seqno: Seqno) {
         while !self.requests_out.is_full() {
@@ -336,7 +333,7 @@ mod tests {
             boxes[1].receive(usize::MAX, &mut arrivals);
             assert!(!arrivals.is_empty(), "requests are stuck after {}", seen.len());
             for arrival in arrivals {
-                if let Arrival::Request(0, request) = arrival {
+                if let Arrival::Request(request) = arrival {
                     seen.push(request.operation.sequence);
                 }
             }

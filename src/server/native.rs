@@ -124,8 +124,9 @@ impl Desk<'_> {
     }
 
     fn native_data(&mut self, id: ConnectionId, header: &FrameHeader, command: Command<'_>) {
-        self.count(kind_of(&command), entries_of(&command));
+        self.count(id, kind_of(&command), entries_of(&command));
         let dialect = dialect_of(header);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other command goes to the one owner of its key")]
         match command {
             Command::PutBatch { entries } => self.put_batch(id, dialect, entries),
             Command::Delete { scope: scope @ (DeleteScope::Prefix { .. } | DeleteScope::All) } => {
@@ -174,7 +175,7 @@ impl Desk<'_> {
     }
 
     fn native_scan(&mut self, id: ConnectionId, header: &FrameHeader, request: ScanRequest, credit: u32) {
-        self.count(RequestKind::Scan, 0);
+        self.count(id, RequestKind::Scan, 0);
         let router = self.net.router.clone();
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         let is_taken = connection.scans.iter().any(|scan| scan.request_id == header.request_id);
@@ -223,7 +224,7 @@ impl Desk<'_> {
         let (cores, facts) = (self.net.shared.snapshots(), self.net.shared.facts(self.now.monotonic_ns));
         let text = metrics::render_stats(&cores, &facts);
         let sections = metrics::info_sections(&cores, &facts);
-        let mut pairs = vec![("text", text.as_str())];
+        let mut pairs = vec![("summary", text.as_str())];
         for section in &sections {
             pairs.extend(section.fields.iter().map(|(name, value)| (*name, value.as_str())));
         }
@@ -253,13 +254,13 @@ impl Desk<'_> {
     pub(crate) fn admin_done(&mut self, operation: OperationId, error: Option<String>) {
         let Some(connection) = self.net.connections.get_mut(operation.connection) else { return };
         let Some(dialect) = connection.slots.native_dialect(operation.sequence) else { return };
-        connection.slots.complete_native(operation.sequence);
         let header = native_header(dialect);
         let out = connection.output.bytes_mut();
         match error {
             None => encode_response(out, &header, &Response::Done),
             Some(message) => encode_failure(out, &header, Status::Failed, &message),
         }
+        connection.slots.complete_native(operation.sequence, &mut connection.output);
         self.net.mark_dirty(operation.connection);
     }
 }

@@ -163,6 +163,11 @@ impl Net {
             self.metrics.requests.errors += 1;
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_overflowing |=
+            connection.unsent_bytes() > connection.output_bytes_max(self.shared.config.max_output_bytes);
+        if connection.is_overflowing {
+            return self.mark_dirty(id);
+        }
         let sequence = operation.sequence;
         let arrived = Arrived { bytes, integer: summary.integer, failed: summary.failed, gate };
         if let Some(dialect) = connection.slots.native_dialect(sequence) {
@@ -190,7 +195,7 @@ impl Net {
                         }
                     }
                 }
-                connection.slots.complete_native(sequence);
+                connection.slots.complete_native(sequence, &mut connection.output);
             }
         } else if connection.pages.iter().any(|page| page.sequence == sequence) && !summary.failed {
             self.page(operation, bytes, summary, gate);
@@ -277,7 +282,6 @@ impl Net {
         }
         let is_cancelled = scan.is_cancelled;
         connection.scans.swap_remove(index);
-        connection.slots.complete_native(operation.sequence);
         if !summary.failed {
             let header = native_header(dialect);
             let out = connection.output.bytes_mut();
@@ -291,13 +295,14 @@ impl Net {
                 );
             }
         }
+        connection.slots.complete_native(operation.sequence, &mut connection.output);
     }
 
     /// A reply to one of this core's own connections.
     fn reply_local(&mut self, operation: OperationId, reply: &Reply<'_>, gate: Lsn) {
         let gate = if gate > self.acked { gate } else { Lsn(0) };
         let Some(connection) = self.connections.get_mut(operation.connection) else { return };
-        if connection.closing == Closing::Now {
+        if connection.closing == Closing::Now || connection.is_overflowing {
             return;
         }
         let is_page = matches!(reply, Reply::Keys { .. });
@@ -308,6 +313,8 @@ impl Net {
             resp::encode::reply(connection.output.bytes_mut(), protocol_of(connection.dialect), reply);
             let encoded = connection.output.pending_bytes() - before;
             assert!(encoded > 0, "every reply has bytes");
+            connection.is_overflowing = connection.output.pending_bytes()
+                > connection.output_bytes_max(self.shared.config.max_output_bytes);
             connection.pages.retain(|page| page.sequence != operation.sequence);
             connection.slots.complete_front(&mut connection.output);
             self.metrics.requests.errors += u64::from(matches!(reply, Reply::Error(_)));

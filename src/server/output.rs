@@ -4,6 +4,7 @@
 //! `offset` on may leave only when the shard's log is acknowledged through `lsn`. Marks ascend in both parts, so
 //! replies leave in order whatever the order of completions.
 
+use crate::metrics::RequestKind;
 use crate::model::Lsn;
 use std::collections::VecDeque;
 
@@ -19,6 +20,17 @@ pub(crate) struct Output {
     sending: usize,
     /// A buffer that came back from a send, to be filled next.
     spare: Vec<u8>,
+    /// When the requests came whose replies end at these offsets; offsets ascend.
+    stamps: VecDeque<Stamp>,
+}
+
+/// Requests of one kind that came at one time, by where their last reply ends.
+#[derive(Clone, Copy, Debug)]
+struct Stamp {
+    end: u64,
+    kind: RequestKind,
+    since_ns: u64,
+    count: u32,
 }
 
 /// A spare buffer above this is given back to the allocator.
@@ -88,6 +100,24 @@ impl Output {
         if buffer.capacity() <= SPARE_BYTES_MAX && buffer.capacity() > self.spare.capacity() {
             buffer.clear();
             self.spare = buffer;
+        }
+    }
+    /// The reply to a request of this kind, which came at `since_ns`, ends here.
+    pub(crate) fn stamp(&mut self, kind: RequestKind, since_ns: u64) {
+        let end = self.start + self.bytes.len() as u64;
+        match self.stamps.back_mut() {
+            Some(last) if last.kind == kind && last.since_ns == since_ns => {
+                last.end = end;
+                last.count += 1;
+            }
+            Some(_) | None => self.stamps.push_back(Stamp { end, kind, since_ns, count: 1 }),
+        }
+    }
+    /// Gives the kind, time and number of the requests whose replies have been handed to a send.
+    pub(crate) fn take_stamps(&mut self, mut visit: impl FnMut(RequestKind, u64, u32)) {
+        while let Some(stamp) = self.stamps.front().filter(|stamp| stamp.end <= self.start) {
+            visit(stamp.kind, stamp.since_ns, stamp.count);
+            self.stamps.pop_front();
         }
     }
     /// Drops what still waits for the log: it will never be acknowledged. Says whether there was any.

@@ -155,6 +155,7 @@ impl Desk<'_> {
         self.put(id, |out| encode::simple(out, "RESET"));
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes CLIENT requests only")]
     fn client(&mut self, id: ConnectionId, protocol: Protocol, request: &SessionRequest<'_>) {
         let now_ns = self.now.monotonic_ns;
         let Some(connection) = self.net.connections.get_mut(id) else { return };
@@ -186,12 +187,13 @@ impl Desk<'_> {
                 let line = client_line(connection, now_ns);
                 self.put(id, |out| encode::verbatim(out, protocol, &line));
             }
-            _ => {
+            SessionRequest::ClientList => {
                 // The connections of this core: those of the others are theirs alone to know.
                 let lines: String =
                     self.net.connections.iter().map(|connection| client_line(connection, now_ns)).collect();
                 self.put(id, |out| encode::verbatim(out, protocol, &lines));
             }
+            other => unreachable!("{other:?} is no CLIENT request"),
         }
     }
 

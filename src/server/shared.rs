@@ -104,10 +104,6 @@ impl Shared {
         let before = self.clients.fetch_sub(1, Ordering::Relaxed);
         assert!(before > 0, "only admitted connections are released");
     }
-    /// Connections open on all cores.
-    pub(crate) fn clients(&self) -> usize {
-        self.clients.load(Ordering::Relaxed)
-    }
     /// Accounts for a connection's input buffer that grew or shrank; `false` when all of them together exceed
     /// `--max-query-memory`.
     pub(crate) fn account_query_memory(&self, before: usize, after: usize) -> bool {

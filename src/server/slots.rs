@@ -5,8 +5,16 @@
 //! replies carry a request id and leave when they are ready; their slot only remembers the id.
 
 use super::output::Output;
+use crate::metrics::RequestKind;
 use crate::model::{Dialect, Lsn};
 use std::collections::VecDeque;
+
+/// A slot, and of the first slot of a request its kind and when it came.
+#[derive(Debug)]
+struct Entry {
+    slot: Slot,
+    stamp: Option<(RequestKind, u64)>,
+}
 
 /// How the parts of one request become one reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +68,27 @@ pub(crate) struct Arrived<'a> {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    slots: VecDeque<Slot>,
+    slots: VecDeque<Entry>,
+    /// Bytes of replies that wait for earlier ones.
+    ready_bytes: usize,
+    /// Kind and time of the request whose slots are taken next.
+    stamp: Option<(RequestKind, u64)>,
     /// Sequence number of the front slot.
     first: u64,
 }
 
 impl Slots {
+    /// Bytes of replies that wait for earlier ones.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
     /// Replies owed.
     pub(crate) fn count(&self) -> usize {
         self.slots.len()
+    }
+    /// Says what the next slot's request is, for its latency.
+    pub(crate) fn stamp_next(&mut self, kind: RequestKind, since_ns: u64) {
+        self.stamp = Some((kind, since_ns));
     }
     /// Takes the next slot for a reply of one part.
     pub(crate) fn open(&mut self) -> u64 {
@@ -94,32 +114,33 @@ impl Slots {
         if self.slots.is_empty() {
             output.bytes_mut().extend_from_slice(bytes);
         } else {
+            self.ready_bytes += bytes.len();
             self.push(Slot::Ready { bytes: bytes.to_vec(), gate: Lsn(0) });
         }
     }
     /// Whether the reply to `sequence` may be encoded straight into the output.
     pub(crate) fn is_next(&self, sequence: u64) -> bool {
-        sequence == self.first && matches!(self.slots.front(), Some(Slot::Waiting))
+        sequence == self.first && self.front_is_waiting()
     }
     /// The front reply was encoded into the output: goes on with those behind it.
     pub(crate) fn complete_front(&mut self, output: &mut Output) {
-        assert!(matches!(self.slots.front(), Some(Slot::Waiting)), "only a waiting slot is completed");
-        self.pop();
+        assert!(self.front_is_waiting(), "only a waiting slot is completed");
+        self.pop(output);
         self.drain_ready(output);
     }
     /// How the reply to a native request is encoded; `None` on RESP.
     pub(crate) fn native_dialect(&self, sequence: u64) -> Option<Dialect> {
-        match self.slots.get(self.index(sequence)?)? {
+        match &self.slots.get(self.index(sequence)?)?.slot {
             Slot::Native { dialect } | Slot::NativeFolding { dialect, .. } => Some(*dialect),
             Slot::Waiting | Slot::Ready { .. } | Slot::Folding { .. } | Slot::Done => None,
         }
     }
     /// Takes one part's reply; when it was the last, gives the log position to wait for and the first error's frame.
     pub(crate) fn fold_native(&mut self, sequence: u64, arrived: &Arrived<'_>) -> NativePart {
-        let Some(slot) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) else {
+        let entry = self.index(sequence).and_then(|index| self.slots.get_mut(index));
+        let Some(Entry { slot: Slot::NativeFolding { waiting, error, gate, .. }, .. }) = entry else {
             return NativePart::Whole;
         };
-        let Slot::NativeFolding { waiting, error, gate, .. } = slot else { return NativePart::Whole };
         *waiting -= 1;
         *gate = arrived.gate.max(*gate);
         if arrived.failed && error.is_none() {
@@ -128,23 +149,27 @@ impl Slots {
         if *waiting > 0 { NativePart::Folded } else { NativePart::Last { gate: *gate, error: error.take() } }
     }
     /// A native request has its last reply.
-    pub(crate) fn complete_native(&mut self, sequence: u64) {
-        if let Some(index) = self.index(sequence)
-            && let Some(slot) = self.slots.get_mut(index)
-        {
-            *slot = Slot::Done;
+    pub(crate) fn complete_native(&mut self, sequence: u64, output: &mut Output) {
+        if let Some(entry) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) {
+            entry.slot = Slot::Done;
+            if let Some((kind, since_ns)) = entry.stamp.take() {
+                output.stamp(kind, since_ns);
+            }
         }
-        while matches!(self.slots.front(), Some(Slot::Done)) {
-            self.pop();
+        while self.slots.front().is_some_and(|entry| matches!(entry.slot, Slot::Done)) {
+            self.pop(output);
         }
     }
     /// Keeps a reply for its turn, or folds it; whatever is next in order goes to the output.
     pub(crate) fn arrive(&mut self, sequence: u64, part: u32, arrived: &Arrived<'_>, output: &mut Output) {
-        let Some(slot) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) else {
+        let Some(Entry { slot, .. }) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) else {
             unreachable!("a reply came for a slot that is not open: {sequence}")
         };
         match slot {
-            Slot::Waiting => *slot = Slot::Ready { bytes: arrived.bytes.to_vec(), gate: arrived.gate },
+            Slot::Waiting => {
+                self.ready_bytes += arrived.bytes.len();
+                *slot = Slot::Ready { bytes: arrived.bytes.to_vec(), gate: arrived.gate };
+            }
             Slot::Folding { waiting, sum, error, gate, fold } => {
                 *waiting -= 1;
                 *sum = sum.saturating_add(arrived.integer);
@@ -158,6 +183,7 @@ impl Slots {
                         Some((_, bytes)) => bytes,
                         None => folded(*fold, *sum),
                     };
+                    self.ready_bytes += bytes.len();
                     *slot = Slot::Ready { bytes, gate: *gate };
                 }
             }
@@ -170,23 +196,32 @@ impl Slots {
 
     fn push(&mut self, slot: Slot) -> u64 {
         let sequence = self.first + self.slots.len() as u64;
-        self.slots.push_back(slot);
+        self.slots.push_back(Entry { slot, stamp: self.stamp.take() });
         sequence
     }
-    fn pop(&mut self) -> Option<Slot> {
-        let slot = self.slots.pop_front()?;
+    /// Removes the front slot; its reply, if it is in the output, ends here.
+    fn pop(&mut self, output: &mut Output) -> Option<Slot> {
+        let Entry { slot, stamp } = self.slots.pop_front()?;
         self.first += 1;
+        if let Slot::Ready { bytes, gate } = &slot {
+            self.ready_bytes -= bytes.len();
+            output.hold(*gate);
+            output.bytes_mut().extend_from_slice(bytes);
+        }
+        if let Some((kind, since_ns)) = stamp {
+            output.stamp(kind, since_ns);
+        }
         Some(slot)
+    }
+    fn front_is_waiting(&self) -> bool {
+        self.slots.front().is_some_and(|entry| matches!(entry.slot, Slot::Waiting))
     }
     fn index(&self, sequence: u64) -> Option<usize> {
         usize::try_from(sequence.checked_sub(self.first)?).ok()
     }
     fn drain_ready(&mut self, output: &mut Output) {
-        while matches!(self.slots.front(), Some(Slot::Ready { .. })) {
-            if let Some(Slot::Ready { bytes, gate }) = self.pop() {
-                output.hold(gate);
-                output.bytes_mut().extend_from_slice(&bytes);
-            }
+        while self.slots.front().is_some_and(|entry| matches!(entry.slot, Slot::Ready { .. })) {
+            self.pop(output);
         }
     }
 }

@@ -23,6 +23,7 @@ impl Shard {
         command: &Command<'_>,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes these commands only")]
         match command {
             Command::Put { series, slot, value } => self.write(series, *slot, EntryOp::Put(*value))?,
             Command::PutBatch { entries } => self.write_batch(entries)?,
@@ -173,6 +174,10 @@ impl Shard {
         let full = self.memory.active.bytes() >= self.options.memtable_bytes;
         let old = now_ns.saturating_sub(since) >= self.options.memtable_age_ns;
         let pins = self.log.live_segments().count() > MEMTABLE_SEGMENTS_MAX && self.memory.frozen.is_empty();
+        if old {
+            // The open segment's first seqno would hold back what merges may forget.
+            self.log.rotate();
+        }
         if full || old || pins || asked {
             self.freeze();
         }

@@ -87,12 +87,8 @@ impl Backend for SimBackend {
     }
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> Result<(), Errno> {
         let mut state = self.enter()?;
-        if state.auto_advance {
-            let turn_ns = state.rng.below(TURN_NS);
-            state.advance_by(turn_ns);
-        } else {
-            state.advance_by(0);
-        }
+        let turn_ns = if state.auto_advance { state.rng.below(TURN_NS) } else { 0 };
+        state.advance_by(turn_ns);
         let now_ns = state.now().monotonic_ns;
         let until = if let Wait::Until(until) = wait { until } else { now_ns };
         if state.auto_advance {

@@ -18,9 +18,12 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Calls that a job may make after they began to fail, before it counts as running for ever.
 const CALLS_AFTER_CUT_MAX: u32 = 10_000;
+/// Real time after which a step counts as blocked outside [`crate::io::Files`]. It decides nothing else.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
 /// Jobs are shallow, and many worlds run side by side.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -158,7 +161,12 @@ pub(super) fn step(shared: &Arc<Shared>, id: JobId) -> JobStep {
         job.turn.notify_one();
     }
     while state.jobs.holder.is_some() {
-        state = wait(&shared.baton, state);
+        let waited = shared.baton.wait_timeout(state, STEP_PATIENCE).unwrap_or_else(PoisonError::into_inner);
+        state = waited.0;
+        assert!(
+            !waited.1.timed_out(),
+            "{id:?} neither ends nor calls Files: it waits for what cannot happen"
+        );
     }
     let ended = state.jobs.jobs.get_mut(&id).and_then(|job| job.ended.take());
     let Some(outcome) = ended else { return JobStep::Waiting };

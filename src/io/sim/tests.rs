@@ -203,6 +203,25 @@ fn planted_faults_strike_the_operation_they_name_once_or_for_good() {
 }
 
 #[test]
+fn a_planted_sync_failure_loses_pages_for_good() {
+    // A store that retries the sync and acknowledges would pass.
+    let mut lost = 0;
+    for seed in 0..100 {
+        let world = SimWorld::from_seed(seed);
+        let files = world.files();
+        let file = files.create(path("file")).unwrap();
+        files.sync_dir(path("")).unwrap();
+        files.write_all_at(&file, &[1; 512], 0).unwrap();
+        let (kind, effect) = (Some(OpKind::Sync), FaultEffect::Fail(Errno::EIO));
+        world.plant_fault(Fault { kind, path_contains: String::new(), after: 0, effect, sticky: false });
+        assert!(files.sync(&file).is_err() && files.sync(&file).is_ok());
+        world.crash(Crash::PowerCut);
+        lost += u32::from(world.with_disk(|disk| disk.content(path("file"))).unwrap() != [1; 512]);
+    }
+    assert!(lost > 10, "{lost}");
+}
+
+#[test]
 fn chaos_interrupts_and_shortens_and_careful_callers_do_not_notice() {
     // Loops around short transfers would never turn twice.
     let world = SimWorld::from_seed(1);
@@ -343,6 +362,20 @@ fn sockets_carry_bytes_both_ways_and_report_the_end() {
     client.reset();
     backend.submit(Token(5), Op::Send { socket, buf: vec![1], from: 0 });
     assert_eq!(reap(&world, &mut backend, 1)[0].result, Err(Errno::ECONNRESET));
+}
+
+#[test]
+fn a_cancelled_receive_leaves_the_bytes_to_the_next_one() {
+    // A request would be lost, or its connection hang.
+    let world = SimWorld::from_seed(5);
+    let mut backend = world.backend();
+    let (mut client, socket) = accept_one(&world, &mut backend);
+    backend.submit(Token(1), Op::Receive { socket, buf: Vec::with_capacity(10) });
+    assert_eq!(client.send(b"hello"), Ok(5));
+    backend.cancel(Token(1));
+    assert_eq!(reap(&world, &mut backend, 1)[0].result, Err(Errno::ECANCELED));
+    backend.submit(Token(2), Op::Receive { socket, buf: Vec::with_capacity(10) });
+    assert_eq!(reap(&world, &mut backend, 1)[0].result, Ok(Outcome::Transferred(5)));
 }
 
 #[test]

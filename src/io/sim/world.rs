@@ -70,7 +70,8 @@ impl Shared {
     }
 }
 
-/// A simulated machine. Clones are handles to the same one.
+/// A simulated machine. Clones are handles to the same one. End it with [`SimWorld::crash`] or
+/// [`SimWorld::run_jobs`]: threads of jobs that have begun wait for ever otherwise.
 #[derive(Clone)]
 pub struct SimWorld {
     shared: Arc<Shared>,
@@ -317,7 +318,8 @@ impl SimWorld {
     pub fn set_chaos(&self, chaos: Chaos) {
         self.shared.lock().faults.chaos = chaos;
     }
-    /// Looks at the disk from outside, or changes it: capacity, planted files, flipped bits.
+    /// Looks at the disk from outside, or changes it: capacity, planted files, flipped bits. `look` must not use the
+    /// world, which is locked meanwhile.
     pub fn with_disk<T>(&self, look: impl FnOnce(&mut SimDisk) -> T) -> T {
         look(&mut self.shared.lock().disk)
     }

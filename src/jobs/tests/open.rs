@@ -1,7 +1,6 @@
 //! Creating and opening: what is refused, what is repaired, what is left alone.
 
 use super::rig::{Model, Rig, Write, check, small_options};
-use crate::io::Files;
 use crate::jobs::test_disk::TestDisk;
 use crate::jobs::{Finding, OpenError, StoreOptions, ToCoordinator, open_store};
 use crate::model::{OwnedValue, Slot, TimeUnit};

@@ -654,7 +654,7 @@ fn replies_match_their_golden_bytes() {
         ("kind_none", Reply::Kind(KeyKind::None)),
         ("kind_string", Reply::Kind(KeyKind::String)),
         ("kind_series", Reply::Kind(KeyKind::Series)),
-        ("keys", Reply::Keys { keys: &keys, more: true }),
+        ("keys", Reply::Keys { keys: &keys.clone().map(|key| (key, KeyKind::None)), more: true }),
         ("series_info", Reply::SeriesInfo(&info)),
         ("wrong_type", Reply::Error(ReplyError::WrongType)),
         ("busy", Reply::Error(ReplyError::Busy)),

@@ -18,10 +18,11 @@ use super::coverage::{Coverage, Stretch};
 use super::cursor::Cursor;
 use super::output::{OutputEvent, OutputOptions, Outputs};
 use super::span::Span;
-use crate::model::{KeyRange, Seqno, SlotClass};
+use crate::model::{KeyRange, Seqno, Slot, SlotClass};
 use crate::storage::columns::{Columns, TAG_DELETE};
-use crate::storage::range_delete::RangeDelete;
+use crate::storage::range_delete::{RangeDelete, single_series};
 use crate::storage::sstable::{Block, TableError, TableIndex, TableMeta};
+use std::cmp::Reverse;
 use std::ops::Range;
 
 /// Entries that are gathered before they are sifted.
@@ -42,15 +43,6 @@ pub trait TableInput {
     fn read_block(&mut self, index: usize) -> Result<Block, TableError>;
 }
 
-/// A table of the current version that is not merged.
-#[derive(Clone, Debug)]
-pub struct OutsideTable {
-    /// As the manifest has it.
-    pub meta: TableMeta,
-    /// All its range deletes.
-    pub range_deletes: Vec<RangeDelete>,
-}
-
 /// What a merge may drop, and where its output goes.
 pub struct MergeOptions {
     /// Nothing below it can come back from a WAL or a memtable. Taken *before* the version whose tables are merged: a
@@ -58,8 +50,8 @@ pub struct MergeOptions {
     pub horizon: Seqno,
     /// Every snapshot, open or to come, sees everything below it. At least `horizon`.
     pub snapshot_horizon: Seqno,
-    /// All other tables of the version, those of running merges too.
-    pub outside: Vec<OutsideTable>,
+    /// All other tables of the version, those of running merges too. Their blocks are not read.
+    pub outside: Vec<Box<dyn TableInput>>,
     /// Where samples go: disjoint, and together covering every span of the inputs (`Plan::spans`).
     pub spans: Vec<Span>,
     /// How tables are written.
@@ -89,10 +81,7 @@ impl Merge {
         let MergeOptions { horizon, snapshot_horizon, outside, spans, output } = options;
         let rules = Rules { horizon: horizon.min(snapshot_horizon), snapshot_horizon, outside };
         let own: Vec<RangeDelete> = inputs.iter().flat_map(|input| visible_deletes(input.as_ref())).collect();
-        let foreign = rules
-            .outside
-            .iter()
-            .flat_map(|table| table.range_deletes.iter().filter_map(|delete| delete.clip(&table.meta.keys)));
+        let foreign = rules.outside.iter().flat_map(|table| visible_deletes(table.as_ref()));
         let mut hiding: Vec<RangeDelete> = foreign.chain(own.iter().cloned()).collect();
         hiding.retain(|delete| delete.seqno < snapshot_horizon);
         let cursors = inputs
@@ -248,7 +237,7 @@ impl Slots<'_> {
 struct Rules {
     horizon: Seqno,
     snapshot_horizon: Seqno,
-    outside: Vec<OutsideTable>,
+    outside: Vec<Box<dyn TableInput>>,
 }
 
 impl Rules {
@@ -269,52 +258,84 @@ impl Rules {
             return false;
         }
         let is_delete = slots.columns.tags().get(index) == Some(&TAG_DELETE);
-        !(is_delete
-            && self.is_spent(seqno, || {
-                self.outside
-                    .iter()
-                    .any(|table| may_hold_older(&table.meta, slots.series, slots.class, time, seqno))
-            }))
+        let slot = slots.class.slot(time);
+        !(is_delete && self.is_spent(seqno, |table| may_hold_older(table, slots.series, slot, seqno)))
     }
     /// Whether a delete hides nothing that exists or could come back.
-    fn is_spent(&self, seqno: Seqno, hides_outside: impl Fn() -> bool) -> bool {
-        seqno < self.horizon && !hides_outside()
+    fn is_spent(&self, seqno: Seqno, hides_in: impl Fn(&dyn TableInput) -> bool) -> bool {
+        seqno < self.horizon && !self.outside.iter().any(|table| hides_in(table.as_ref()))
     }
     /// The range deletes of the inputs that the outputs carry on.
     fn range_deletes_kept(&self, mut deletes: Vec<RangeDelete>) -> Vec<RangeDelete> {
-        deletes.retain(|delete| {
-            !self
-                .is_spent(delete.seqno, || self.outside.iter().any(|table| covers_older(delete, &table.meta)))
+        deletes.retain(|delete| !self.is_spent(delete.seqno, |table| hides_within(delete, table)));
+        // Newest first within equal ranges: what a newer one covers that every snapshot sees says nothing more.
+        deletes.sort_by(|a, b| {
+            let range = |delete: &RangeDelete| (delete.times, Reverse(delete.seqno));
+            (&a.keys.start, &a.keys.end)
+                .cmp(&(&b.keys.start, &b.keys.end))
+                .then_with(|| range(a).cmp(&range(b)))
         });
-        // Newest first: what a newer one covers that every snapshot sees says nothing more. Bounded, as it compares
-        // each with each.
-        deletes.sort_by(|a, b| b.seqno.cmp(&a.seqno).then_with(|| a.keys.start.cmp(&b.keys.start)));
-        let mut kept: Vec<RangeDelete> = Vec::new();
-        for delete in deletes {
-            let told = kept.iter().take(SUBSUMING_MAX).any(|newer| {
-                *newer == delete || (newer.seqno < self.snapshot_horizon && includes(newer, &delete))
-            });
-            if !told {
-                kept.push(delete);
-            }
-        }
-        kept
+        deletes.dedup_by(|older, newer| {
+            (&older.keys, older.times) == (&newer.keys, newer.times)
+                && (older.seqno == newer.seqno || newer.seqno < self.snapshot_horizon)
+        });
+        let is_wide = |delete: &&RangeDelete| {
+            delete.seqno < self.snapshot_horizon && delete.keys != single_series(&delete.keys.start)
+        };
+        let mut wide: Vec<RangeDelete> = deletes.iter().filter(is_wide).cloned().collect();
+        wide.sort_by_key(|delete| Reverse(delete.seqno));
+        wide.truncate(WIDE_DELETES_MAX);
+        deletes.retain(|delete| !wide.iter().any(|newer| newer != delete && includes(newer, delete)));
+        deletes
     }
 }
 
-/// Range deletes against which each other is compared.
-const SUBSUMING_MAX: usize = 256;
+/// Range deletes of several series against which each other is compared.
+const WIDE_DELETES_MAX: usize = 256;
 
 /// Whether `table` may have an older version of one slot.
-fn may_hold_older(table: &TableMeta, series: &[u8], class: SlotClass, time: i64, seqno: Seqno) -> bool {
-    let slot_possible = match class {
-        SlotClass::Time => table.span.is_some() && (table.time_min..=table.time_max).contains(&time),
-        SlotClass::Metadata | SlotClass::Timeless => table.span.is_none() && table.entries > 0,
+fn may_hold_older(table: &dyn TableInput, series: &[u8], slot: Slot, seqno: Seqno) -> bool {
+    let (meta, index) = (table.meta(), table.index());
+    let slot_possible = match slot {
+        Slot::Time(time) => meta.span.is_some() && (meta.time_min..=meta.time_max).contains(&time),
+        Slot::Metadata | Slot::Timeless => meta.span.is_none() && meta.entries > 0,
     };
-    slot_possible && table.seqno_min < seqno && table.keys.contains(series)
+    slot_possible
+        && meta.seqno_min < seqno
+        && meta.keys.contains(series)
+        && index.may_contain(series, slot.class())
+        && has_block(index, (series, slot), |first| first <= (series, slot))
 }
 
 /// Whether `table` may have an entry that `delete` hides.
+fn hides_within(delete: &RangeDelete, table: &dyn TableInput) -> bool {
+    let (meta, index) = (table.meta(), table.index());
+    if !covers_older(delete, meta) {
+        return false;
+    }
+    let keys = delete.keys.intersection(&meta.keys);
+    let start = &*keys.start;
+    if keys != single_series(start) {
+        let below_end = |series: &[u8]| keys.end.as_deref().is_none_or(|end| series < end);
+        return has_block(index, (start, Slot::Metadata), |(series, _)| below_end(series));
+    }
+    let classes: &[SlotClass] =
+        if meta.span.is_some() { &[SlotClass::Time] } else { &[SlotClass::Metadata, SlotClass::Timeless] };
+    let (from, to) = match delete.times {
+        Some((from, to)) => (Slot::Time(from), Slot::Time(to)),
+        None => (Slot::Metadata, Slot::Time(i64::MAX)),
+    };
+    classes.iter().any(|class| index.may_contain(start, *class))
+        && has_block(index, (start, from), |first| first <= (start, to))
+}
+
+/// Whether the first block that reaches `key` or beyond begins in time.
+fn has_block(index: &TableIndex, key: (&[u8], Slot), in_time: impl Fn((&[u8], Slot)) -> bool) -> bool {
+    let block = index.seek(key.0, key.1);
+    block < index.block_count() && in_time(index.block_first_key(block))
+}
+
+/// Whether a table of this description may have an entry that `delete` hides.
 pub(super) fn covers_older(delete: &RangeDelete, table: &TableMeta) -> bool {
     let slot_possible = match delete.times {
         None => table.entries > 0,

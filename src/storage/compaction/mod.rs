@@ -11,7 +11,7 @@ mod picker;
 mod span;
 
 pub use flush::{Flush, FlushOptions};
-pub use merge::{Merge, MergeOptions, OutsideTable, TableInput};
+pub use merge::{Merge, MergeOptions, TableInput};
 pub use output::{OutputEvent, OutputOptions};
 pub use picker::{PickInput, PickTable, Plan, PlanReason, pick, pick_all};
 pub use span::{LEVEL_EVERYTHING, Span, choose_spans, cover_spans, span_covering, span_of};

@@ -95,7 +95,9 @@ impl LongRun {
         }
         self.full.partition_point(|leaf| first_time(&leaf.columns) <= time).checked_sub(1)
     }
-    /// Memory of the leaves and their list, without this struct itself.
+
+    /// Memory of the leaves and their list, counted anew: what the growths must add up to.
+    #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
         self.full.capacity() * size_of::<Leaf>()
             + self.full.iter().map(|leaf| leaf.columns.memory_bytes()).sum::<usize>()

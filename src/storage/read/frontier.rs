@@ -74,8 +74,11 @@ impl<'a> Frontier<'a> {
         let edge = match (after, reverse) {
             (None, false) => Some(keys.start.to_vec()),
             (None, true) => keys.end.as_ref().map(|end| end.to_vec()),
-            (Some(series), false) => Some(successor(series)),
-            (Some(series), true) => Some(series.to_vec()),
+            (Some(series), false) => Some(successor(series).max(keys.start.to_vec())),
+            (Some(series), true) => {
+                let end = keys.end.as_deref().unwrap_or(series);
+                Some(series.min(end).to_vec())
+            }
         };
         let memtables = view.memtables.iter().map(|memtable| {
             let place = match &edge {

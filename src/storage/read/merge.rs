@@ -136,17 +136,9 @@ impl<'a> Merge<'a> {
     /// Lets sources jump over what a range delete hides of them altogether. True: some did.
     fn skip_deleted(&mut self, front: i64) -> bool {
         let Some(fragment) = self.deletes.at(front) else { return false };
-        let beyond =
-            if self.target.reverse { fragment.from.checked_sub(1) } else { fragment.to.checked_add(1) };
         let mut skipped = false;
         for source in self.sources.iter_mut().filter(|source| source.bound() == Some(front)) {
-            if source.seqno_max().is_some_and(|max| max < fragment.seqno) {
-                skipped = true;
-                match beyond {
-                    Some(time) => source.skip_to(time),
-                    None => source.end(),
-                }
-            }
+            skipped |= source.skip_hidden(fragment);
         }
         skipped
     }
@@ -171,11 +163,8 @@ impl<'a> Merge<'a> {
         };
         for (number, source) in self.sources.iter().enumerate() {
             match source.bound() {
-                Some(bound) if bound == front => {
-                    if at_front.replace(number).is_some() {
-                        return None;
-                    }
-                }
+                Some(bound) if bound == front && at_front.is_some() => return None,
+                Some(bound) if bound == front => at_front = Some(number),
                 Some(bound) => limit = nearer(limit, bound),
                 None => {}
             }

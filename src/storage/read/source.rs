@@ -6,6 +6,7 @@
 //!
 //! "Ahead" is towards later times in a forward scan, towards earlier times in a reverse one.
 
+use super::deletes::Fragment;
 use super::{BlockRef, Blocks};
 use crate::model::{Seqno, Slot, SlotClass};
 use crate::storage::columns::Columns;
@@ -111,12 +112,38 @@ impl<'a> Source<'a> {
         };
         (self.from <= bound && bound <= self.to).then_some(bound)
     }
-    /// No entry of what comes next has a higher seqno; `None` when that is not known.
-    pub(super) fn seqno_max(&self) -> Option<Seqno> {
-        match &self.place {
-            Place::Block { table, .. } => Some(table.meta.seqno_max),
-            Place::Chunk { block, chunk, decoded: false, .. } => Some(block.chunk(*chunk).seqno_max),
-            Place::Chunk { .. } | Place::Run { .. } | Place::End => None,
+    /// Jumps over what is not loaded yet when a range delete, which covers the bound, hides it altogether. False: it
+    /// has to be looked at.
+    pub(super) fn skip_hidden(&mut self, fragment: Fragment) -> bool {
+        let chunk_seqno_max = match &self.place {
+            Place::Chunk { decoded: true, .. } | Place::Run { .. } | Place::End => return false,
+            Place::Block { table, .. } | Place::Chunk { table, .. }
+                if table.meta.seqno_max < fragment.seqno =>
+            {
+                self.skip_beyond(fragment);
+                return true;
+            }
+            Place::Block { .. } => return false,
+            Place::Chunk { block, chunk, .. } => {
+                let header = block.chunk(*chunk);
+                let covered = fragment.from <= self.clip(header.first_time)
+                    && self.clip(header.last_time) <= fragment.to;
+                if covered { header.seqno_max } else { Seqno::MAX }
+            }
+        };
+        // Only this chunk: those ahead may hold something newer at the same times.
+        let hidden = chunk_seqno_max < fragment.seqno;
+        if hidden {
+            self.next_piece();
+        }
+        hidden
+    }
+    fn skip_beyond(&mut self, fragment: Fragment) {
+        let beyond =
+            if self.target.reverse { fragment.from.checked_sub(1) } else { fragment.to.checked_add(1) };
+        match beyond {
+            Some(time) => self.skip_to(time),
+            None => self.place = Place::End,
         }
     }
     /// Goes down one level. False: the block is missing.
@@ -162,10 +189,6 @@ impl<'a> Source<'a> {
             Place::Chunk { decoded: false, .. } => self.check_chunk(),
             Place::Run { .. } | Place::Chunk { .. } => self.narrow(),
         }
-    }
-    /// Leaves out everything.
-    pub(super) fn end(&mut self) {
-        self.place = Place::End;
     }
     /// Goes on to what is ahead of the entries at hand, whatever their times.
     pub(super) fn next_piece(&mut self) {
@@ -320,14 +343,17 @@ impl<'a> Source<'a> {
         let chunks = block.find(self.target.series, self.target.class);
         chunks.contains(&chunk).then_some(chunk)
     }
-    /// Goes where the entries left begin, unless the chunk that the source came to reaches into them.
+    /// Sees whether the chunk that the source came to reaches into what is left.
     fn check_chunk(&mut self) {
-        if let Place::Chunk { table, index, block, chunk, .. } = &self.place {
-            let header = block.chunk(*chunk);
-            if header.last_time < self.from || header.first_time > self.to {
-                let (table, at_hand) = (*table, (*index, Arc::clone(block)));
-                self.enter_table(table, Some(at_hand));
-            }
+        let Place::Chunk { table, index, block, chunk, .. } = &self.place else { return };
+        let header = block.chunk(*chunk);
+        let (before, behind) = (header.last_time < self.from, header.first_time > self.to);
+        let (passed, beyond) = if self.target.reverse { (behind, before) } else { (before, behind) };
+        if beyond {
+            self.place = Place::End;
+        } else if passed {
+            let (table, at_hand) = (*table, (*index, Arc::clone(block)));
+            self.enter_table(table, Some(at_hand));
         }
     }
 }

@@ -118,7 +118,8 @@ pub struct ChunkHeader<'a> {
     pub seqno_max: Seqno,
     /// Whether some of its entries are point deletes.
     pub has_deletes: bool,
-    /// Whether some slot has more than one version here.
+    /// Whether some slot has more than one version here. Versions of its last slot may also go on in the next chunk,
+    /// which then begins at this one's `last_time`.
     pub has_versions: bool,
     /// Only in long chunks of numbers; compute them from the entries otherwise.
     pub stats: Option<ChunkStats>,

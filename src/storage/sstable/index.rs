@@ -93,9 +93,8 @@ impl BlockIndex {
     /// Reads the stored form of blocks that fill `blocks_bytes`.
     fn decode(bytes: &[u8], blocks_bytes: u64) -> Result<Self, IndexError> {
         let mut reader = Reader::new(bytes);
-        // Each block takes at least five bytes here, so the count cannot ask for more memory than the file has.
-        let count = reader.count(reader.left() / 5)?;
-        let mut index = Self { series: Vec::new(), entries: Vec::with_capacity(count) };
+        let count = reader.count(reader.left() / KEYS_BYTES_MIN)?;
+        let mut index = Self::default();
         let mut offset = 0;
         let (mut first, mut last) = (Vec::new(), Vec::new());
         for _ in 0..count {
@@ -107,7 +106,7 @@ impl BlockIndex {
                 (after.as_slice(), previous.last_slot) <= (first.as_slice(), first_slot)
             });
             // A block holds its first series in full: this bounds what prefix compression can unfold to.
-            if !ascends || (&first, first_slot) > (&last, last_slot) || first.len() >= length {
+            if !ascends || (&first, first_slot) > (&last, last_slot) || first.len() + CRC_BYTES >= length {
                 return Err(IndexError("blocks out of order"));
             }
             let bytes = u32::try_from(length).map_err(|_| IndexError("a block of more than 4 GiB"))?;
@@ -148,6 +147,9 @@ fn read_key(reader: &mut Reader<'_>, previous: &[u8], series: &mut Vec<u8>) -> R
         None => Err(IndexError("an unknown slot class")),
     }
 }
+
+/// Fewest bytes that a block takes in the index.
+const KEYS_BYTES_MIN: usize = 5;
 
 struct IndexError(&'static str);
 

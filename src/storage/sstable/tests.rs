@@ -387,11 +387,11 @@ fn forged_bytes_never_panic() {
     tables.push(build(&random_entries(8, 40, 60), &[], WIDE).0);
     let mut opened = 0;
     for table in &tables {
-        for _ in 0..3000 {
+        for _ in 0..if cfg!(debug_assertions) { 700 } else { 5000 } {
             opened += u32::from(read_all(&forge(table, &mut dice)).is_ok());
         }
     }
-    assert!(opened > 100, "only {opened} forged tables get as far as their entries");
+    assert!(opened > 20, "only {opened} forged tables get as far as their entries");
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl SimDisk {
         let seq = self.next_seq();
         let Ok(file) = self.writable_file(handle, offset, data.len()) else { return };
         if dropped {
-            let part = rng.index(fitting + 1);
+            let part = fitting.min(SECTOR_BYTES * rng.index(fitting / SECTOR_BYTES + 2));
             file.write_dropped(seq, offset, &data[..part]);
         } else {
             file.tear(seq, offset, &data[..fitting], rng);
