@@ -52,6 +52,9 @@ pub const MAILBOX_REQUESTS_MAX: usize = 1024;
 /// Operations of one shard that wait for a block or behind another operation. Full: BUSY.
 pub const PARKED_OPERATIONS_MAX: usize = 16 << 10;
 
+/// Bytes of the commands of those operations. Full: BUSY.
+pub const PARKED_BYTES_MAX: usize = 256 << 20;
+
 /// Bytes read from a socket at once.
 pub const RECEIVE_BYTES: usize = 16 << 10;
 /// Unparsed bytes of one authenticated connection: one request of the largest size. Full: error, then close.
@@ -72,6 +75,8 @@ pub const OUTPUT_BYTES_MAX: usize = 64 << 20;
 pub const OUTPUT_BYTES_PAUSE: usize = 256 << 10;
 /// Unsent reply bytes of one connection before AUTH.
 pub const OUTPUT_BYTES_MAX_UNAUTHENTICATED: usize = 1 << 20;
+/// Bytes of requests whose replies one connection still waits for. Full: nothing more is read from it.
+pub const REQUEST_BYTES_PENDING_MAX: usize = 1 << 20;
 /// Replies that one connection may wait for. Full: nothing more is read from it.
 pub const REPLIES_PENDING_MAX: usize = 4096;
 /// Commands one MULTI may queue. Full: the transaction is refused at EXEC.

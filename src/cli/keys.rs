@@ -1,6 +1,6 @@
 //! The small commands: ping, put, get, delete, scan, stats, flush, compact.
 
-use super::args::{Connect, DeleteArgs, GetArgs, PutArgs, ScanArgs, StatsArgs};
+use super::args::{Connect, DeleteArgs, GetArgs, PutArgs, PutTime, ScanArgs, StatsArgs};
 use super::connect::Target;
 use super::csv::parse_value;
 use super::error::CliError;
@@ -29,11 +29,9 @@ pub(super) fn put(args: &PutArgs) -> Result<(), CliError> {
     let series = series(&args.series)?;
     let value = parse_value(args.value_type.into(), args.value.as_bytes()).map_err(CliError::Usage)?;
     let mut session = open(&args.connect)?;
-    let time = match args.time.as_str() {
-        "now" => current_time(session.unit())?,
-        text => text.parse().map_err(|_| {
-            CliError::Usage(format!("the timestamp '{text}' is neither a 64-bit whole number nor now"))
-        })?,
+    let time = match args.time {
+        PutTime::Now => current_time(session.unit())?,
+        PutTime::At(time) => time,
     };
     session.call(&Request::Data(Command::Put { series, slot: Slot::Time(time), value }))
 }

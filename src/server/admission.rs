@@ -4,8 +4,14 @@ use crate::config::Config;
 use std::net::{IpAddr, SocketAddr};
 
 /// What a client from outside is told when the daemon has no password.
-pub(crate) const DENIED: &[u8] = b"-DENIED tskv runs without a password and serves clients on this machine only. \
+pub(crate) const DENIED: &[u8] =
+    b"-DENIED tskv runs without a password and serves clients on this machine only. \
 To serve others, start it with --password-file FILE; to stay local, use --listen 127.0.0.1:7878.\r\n";
+
+/// What a client is told when `--max-clients` are connected.
+pub(crate) const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
+/// What a client is told that connects while the daemon stops.
+pub(crate) const STOPPING: &[u8] = b"-ERR the server is shutting down\r\n";
 
 /// Whether a client must be refused: it is not on this machine and no password is set.
 pub(crate) fn is_denied(config: &Config, peer: Option<SocketAddr>) -> bool {

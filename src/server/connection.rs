@@ -5,7 +5,9 @@ use super::pages::Page;
 use super::scan_relay::ScanRelay;
 use super::slots::Slots;
 use crate::io::SocketId;
-use crate::limits::{OUTPUT_BYTES_MAX_UNAUTHENTICATED, OUTPUT_BYTES_PAUSE, REPLIES_PENDING_MAX};
+use crate::limits::{
+    OUTPUT_BYTES_MAX_UNAUTHENTICATED, OUTPUT_BYTES_PAUSE, REPLIES_PENDING_MAX, REQUEST_BYTES_PENDING_MAX,
+};
 use crate::model::{ConnectionId, Dialect};
 use crate::protocol::resp::{ParseState, StoredArgs};
 use std::net::SocketAddr;
@@ -73,6 +75,12 @@ pub(crate) struct Connection {
     pub(crate) dialect: Dialect,
     pub(crate) authenticated: bool,
     pub(crate) closing: Closing,
+    /// It counts against `--max-clients`.
+    pub(crate) is_admitted: bool,
+    /// Its replies exceed what it may have unsent: it gets no more of them and is closed.
+    pub(crate) is_overflowing: bool,
+    /// Bytes of requests since it last was owed nothing.
+    pub(crate) request_bytes_pending: usize,
     /// Operations of the backend that have not completed: receive, send, close.
     pub(crate) operations: usize,
     /// When the request began that is not complete yet.
@@ -94,7 +102,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub(crate) fn new(id: ConnectionId, socket: SocketId, peer: Option<SocketAddr>, authenticated: bool, now_ns: u64) -> Self {
+    pub(crate) fn new(
+        id: ConnectionId,
+        socket: SocketId,
+        peer: Option<SocketAddr>,
+        authenticated: bool,
+        now_ns: u64,
+    ) -> Self {
         Self {
             id,
             socket,
@@ -107,6 +121,9 @@ impl Connection {
             dialect: Dialect::Resp2,
             authenticated,
             closing: Closing::No,
+            is_admitted: true,
+            is_overflowing: false,
+            request_bytes_pending: 0,
             operations: 0,
             request_since_ns: None,
             backed_up_since_ns: None,
@@ -123,7 +140,14 @@ impl Connection {
     }
     /// Whether further requests of this connection must wait: its replies pile up.
     pub(crate) fn is_backed_up(&self) -> bool {
-        self.output.pending_bytes() > OUTPUT_BYTES_PAUSE || self.slots.count() >= REPLIES_PENDING_MAX
+        let owed = self.slots.count();
+        self.unsent_bytes() > OUTPUT_BYTES_PAUSE
+            || owed >= REPLIES_PENDING_MAX
+            || (owed > 0 && self.request_bytes_pending > REQUEST_BYTES_PENDING_MAX)
+    }
+    /// Bytes of replies that the machine has not taken, those that wait for earlier ones included.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.output.pending_bytes() + self.slots.ready_bytes()
     }
     /// Whether no reply is owed any more and everything has left.
     pub(crate) fn is_drained(&self) -> bool {
@@ -139,7 +163,9 @@ impl Connection {
     }
     /// A number for CLIENT ID: unique among all cores.
     pub(crate) fn client_id(&self) -> i64 {
-        let id = u64::from(self.id.generation) << 40 | u64::from(self.id.index) << 8 | u64::from(self.id.core & 0xff);
+        let id = u64::from(self.id.generation) << 40
+            | u64::from(self.id.index) << 8
+            | u64::from(self.id.core & 0xff);
         id.cast_signed() + 1
     }
 }
@@ -164,7 +190,11 @@ impl Connections {
         self.count
     }
     /// Makes a place and fills it.
-    pub(crate) fn insert(&mut self, core: u16, make: impl FnOnce(ConnectionId) -> Connection) -> ConnectionId {
+    pub(crate) fn insert(
+        &mut self,
+        core: u16,
+        make: impl FnOnce(ConnectionId) -> Connection,
+    ) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             u32::try_from(self.places.len() - 1).expect("connections are bounded by --max-clients")

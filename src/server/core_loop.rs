@@ -5,6 +5,7 @@
 //! send per connection → one slice of background work → timers → wait. A turn does bounded work and never blocks but
 //! in its wait.
 
+use super::admission;
 use super::connection::{Closing, Connection, Receiving};
 use super::desk::Desk;
 use super::mailbox::{Arrival, RequestBody};
@@ -80,6 +81,8 @@ pub(crate) struct CoreLoop<B: Backend> {
     publish_due_ns: u64,
     unpublished: bool,
     accept_retry_ns: Option<u64>,
+    /// Listeners whose accept has ended (no descriptors left) and is to be started again.
+    accepts_ended: Vec<u32>,
     closing_since_ns: Option<u64>,
     spin_ns: u64,
     poison_handled: bool,
@@ -120,6 +123,7 @@ impl<B: Backend> CoreLoop<B> {
             publish_due_ns: 0,
             unpublished: true,
             accept_retry_ns: None,
+            accepts_ended: Vec::new(),
             closing_since_ns: None,
             spin_ns,
             poison_handled: false,
@@ -188,7 +192,8 @@ impl<B: Backend> CoreLoop<B> {
     /// Announces sleep, then looks once more for mail that came before the announcement.
     fn last_look(&mut self, wait: Wait) -> Wait {
         self.net.mailboxes.own_bell().go_to_sleep();
-        let is_awaited = self.net.mailboxes.has_arrivals() || (self.shared.is_closing() && self.closing_since_ns.is_none());
+        let is_awaited = self.net.mailboxes.has_arrivals()
+            || (self.shared.is_closing() && self.closing_since_ns.is_none());
         if is_awaited { Wait::No } else { wait }
     }
 
@@ -264,7 +269,11 @@ impl<B: Backend> CoreLoop<B> {
         if result.is_err() {
             self.net.metrics.table.read_errors += 1;
         }
-        self.shard.handle(self.now.monotonic_ns, Event::BlockRead { read: ReadId(id), result }, &mut self.net);
+        self.shard.handle(
+            self.now.monotonic_ns,
+            Event::BlockRead { read: ReadId(id), result },
+            &mut self.net,
+        );
     }
 
     fn read_block(&mut self, id: u64, read: BlockRead) {
@@ -285,32 +294,34 @@ impl<B: Backend> CoreLoop<B> {
             Err(_) => {}
         }
         if !completion.more && self.closing_since_ns.is_none() {
-            log::debug!("core {}: listener {listener} is armed again", self.net.core);
             self.accept_retry_ns = Some(self.now.monotonic_ns.saturating_add(ACCEPT_RETRY_NS));
+            self.accepts_ended.push(listener);
         }
     }
 
     fn welcome(&mut self, socket: SocketId, peer: Option<SocketAddr>) {
         self.net.metrics.net.connections_accepted += 1;
-        if self.closing_since_ns.is_some() || !self.shared.admit_client() {
-            self.net.metrics.net.connections_refused += 1;
-            self.backend.submit(Work::Close { index: 0, generation: 0 }.token(), Op::Close { socket });
-            return;
-        }
+        let is_admitted = self.shared.admit_client();
+        self.net.metrics.net.connections_refused += u64::from(!is_admitted);
         let authenticated = !self.shared.needs_auth();
         let now_ns = self.now.monotonic_ns;
         let make = |id| Connection::new(id, socket, peer, authenticated, now_ns);
         let id = self.net.connections.insert(self.net.core, make);
         self.net.metrics.net.connections_open = self.net.connections.count() as u64;
-        if super::admission::is_denied(&self.shared.config, peer) {
-            if let Some(connection) = self.net.connections.get_mut(id) {
-                connection.output.bytes_mut().extend_from_slice(super::admission::DENIED);
-                connection.closing = Closing::AfterReplies;
-            }
-            self.net.mark_dirty(id);
+        let farewell = if !is_admitted {
+            Some(admission::FULL)
+        } else if self.closing_since_ns.is_some() {
+            Some(admission::STOPPING)
         } else {
-            self.receive(id);
+            admission::is_denied(&self.shared.config, peer).then_some(admission::DENIED)
+        };
+        let Some(farewell) = farewell else { return self.receive(id) };
+        if let Some(connection) = self.net.connections.get_mut(id) {
+            connection.is_admitted = is_admitted;
+            connection.output.bytes_mut().extend_from_slice(farewell);
+            connection.closing = Closing::AfterReplies;
         }
+        self.net.mark_dirty(id);
     }
 
     /// Starts a receive, unless one is under way or the connection is paused.
@@ -398,7 +409,9 @@ impl<B: Backend> CoreLoop<B> {
                     self.after_send(id);
                 }
             }
-            Err(errno) if errno.is_not_done() && connection.closing != Closing::Now => self.send(id, buf, from),
+            Err(errno) if errno.is_not_done() && connection.closing != Closing::Now => {
+                self.send(id, buf, from)
+            }
             Ok(_) | Err(_) => {
                 connection.output.sent(0);
                 self.close_now(id);
@@ -441,7 +454,8 @@ impl<B: Backend> CoreLoop<B> {
         connection.operations += 1;
         let socket = connection.socket;
         let scans = std::mem::take(&mut connection.scans);
-        self.backend.submit(Work::Close { index: id.index, generation: id.generation }.token(), Op::Close { socket });
+        self.backend
+            .submit(Work::Close { index: id.index, generation: id.generation }.token(), Op::Close { socket });
         for scan in scans {
             let operation = crate::model::OperationId { connection: id, sequence: scan.sequence, part: 0 };
             self.desk().cancel(scan.shard, operation);
@@ -452,7 +466,9 @@ impl<B: Backend> CoreLoop<B> {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         if connection.closing == Closing::Now && connection.operations == 0 {
             self.shared.account_query_memory(connection.input.capacity(), 0);
-            self.shared.release_client();
+            if connection.is_admitted {
+                self.shared.release_client();
+            }
             self.net.connections.remove(id);
             self.net.metrics.net.connections_open = self.net.connections.count() as u64;
         }
@@ -621,7 +637,12 @@ impl<B: Backend> CoreLoop<B> {
             let bytes = handle.bytes as usize;
             self.net.metrics.table.block_reads += 1;
             self.net.metrics.table.block_read_bytes += bytes as u64;
-            let read = BlockRead { file: wanted.table.file.clone(), offset: handle.offset, bytes, filled: Vec::new() };
+            let read = BlockRead {
+                file: wanted.table.file.clone(),
+                offset: handle.offset,
+                bytes,
+                filled: Vec::new(),
+            };
             self.read_block(wanted.read.0, read);
         }
         let shard = self.net.core;
@@ -677,7 +698,7 @@ impl<B: Backend> CoreLoop<B> {
                 continue;
             }
             let bytes_max = connection.output_bytes_max(self.shared.config.max_output_bytes);
-            if connection.output.pending_bytes() > bytes_max {
+            if connection.is_overflowing || connection.unsent_bytes() > bytes_max {
                 log::warn!("closing a connection that does not read its replies: {bytes_max} bytes wait");
                 self.net.metrics.net.connections_dropped += 1;
                 self.close_now(id);
@@ -708,8 +729,9 @@ impl<B: Backend> CoreLoop<B> {
         self.submit_log();
         if self.accept_retry_ns.is_some_and(|due| due <= self.now.monotonic_ns) {
             self.accept_retry_ns = None;
-            for (number, listener) in (0u32..).zip(&self.listeners) {
-                self.backend.submit(Work::Accept(number).token(), Op::Accept { listener: *listener });
+            for number in std::mem::take(&mut self.accepts_ended) {
+                let listener = self.listeners[number as usize];
+                self.backend.submit(Work::Accept(number).token(), Op::Accept { listener });
             }
         }
         if self.now.monotonic_ns >= self.sweep_due_ns {
@@ -723,7 +745,9 @@ impl<B: Backend> CoreLoop<B> {
         let now_ns = self.now.monotonic_ns;
         for id in self.net.connections.ids() {
             let Some(connection) = self.net.connections.get_mut(id) else { continue };
-            let late = |since: Option<u64>| since.is_some_and(|since| now_ns.saturating_sub(since) > REQUEST_DEADLINE_NS);
+            let late = |since: Option<u64>| {
+                since.is_some_and(|since| now_ns.saturating_sub(since) > REQUEST_DEADLINE_NS)
+            };
             if connection.closing != Closing::Now
                 && (late(connection.request_since_ns) || late(connection.backed_up_since_ns))
             {
@@ -768,7 +792,9 @@ impl<B: Backend> CoreLoop<B> {
         let since = self.closing_since_ns?;
         let late = self.now.monotonic_ns.saturating_sub(since) > SHUTDOWN_NS;
         let log_done = self.shard.is_log_idle() || self.shard.is_poisoned();
-        let quiet = self.net.connections.count() == 0 && !self.net.has_held() && self.net.mailboxes.requests_under_way() == 0;
+        let quiet = self.net.connections.count() == 0
+            && !self.net.has_held()
+            && self.net.mailboxes.requests_under_way() == 0;
         if late {
             self.net.connections.ids().into_iter().for_each(|id| self.close_now(id));
         }

@@ -25,7 +25,13 @@ pub(crate) struct ScanRelay {
 
 impl ScanRelay {
     /// A scan that begins at its first shard.
-    pub(crate) fn new(sequence: u64, request_id: u64, request: ScanRequest, credit: u32, router: &Router) -> Self {
+    pub(crate) fn new(
+        sequence: u64,
+        request_id: u64,
+        request: ScanRequest,
+        credit: u32,
+        router: &Router,
+    ) -> Self {
         let last = match &request.keys.end {
             Some(end) => router.owner(end),
             None => router.shards() - 1,

@@ -69,6 +69,8 @@ pub(crate) struct Arrived<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     slots: VecDeque<Entry>,
+    /// Bytes of replies that wait for earlier ones.
+    ready_bytes: usize,
     /// Kind and time of the request whose slots are taken next.
     stamp: Option<(RequestKind, u64)>,
     /// Sequence number of the front slot.
@@ -76,6 +78,10 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
+    /// Bytes of replies that wait for earlier ones.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
     /// Replies owed.
     pub(crate) fn count(&self) -> usize {
         self.slots.len()
@@ -108,6 +114,7 @@ impl Slots {
         if self.slots.is_empty() {
             output.bytes_mut().extend_from_slice(bytes);
         } else {
+            self.ready_bytes += bytes.len();
             self.push(Slot::Ready { bytes: bytes.to_vec(), gate: Lsn(0) });
         }
     }
@@ -159,7 +166,10 @@ impl Slots {
             unreachable!("a reply came for a slot that is not open: {sequence}")
         };
         match slot {
-            Slot::Waiting => *slot = Slot::Ready { bytes: arrived.bytes.to_vec(), gate: arrived.gate },
+            Slot::Waiting => {
+                self.ready_bytes += arrived.bytes.len();
+                *slot = Slot::Ready { bytes: arrived.bytes.to_vec(), gate: arrived.gate };
+            }
             Slot::Folding { waiting, sum, error, gate, fold } => {
                 *waiting -= 1;
                 *sum = sum.saturating_add(arrived.integer);
@@ -173,6 +183,7 @@ impl Slots {
                         Some((_, bytes)) => bytes,
                         None => folded(*fold, *sum),
                     };
+                    self.ready_bytes += bytes.len();
                     *slot = Slot::Ready { bytes, gate: *gate };
                 }
             }
@@ -193,6 +204,7 @@ impl Slots {
         let Entry { slot, stamp } = self.slots.pop_front()?;
         self.first += 1;
         if let Slot::Ready { bytes, gate } = &slot {
+            self.ready_bytes -= bytes.len();
             output.hold(*gate);
             output.bytes_mut().extend_from_slice(bytes);
         }

@@ -6,7 +6,7 @@
 //! comes later waits behind them. Reads hold nothing: they capture a snapshot.
 
 use super::read::Capture;
-use crate::limits::PARKED_OPERATIONS_MAX;
+use crate::limits::{PARKED_BYTES_MAX, PARKED_OPERATIONS_MAX};
 use crate::model::{OperationId, StoredCommand};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -71,12 +71,14 @@ pub(crate) struct Parking {
     /// Operations on ranges that wait until nothing is held, and all that came after the first of them.
     barrier: VecDeque<Queued>,
     queued: usize,
+    /// Bytes of all their commands.
+    bytes: usize,
 }
 
 impl Parking {
     /// Whether another operation may wait here.
     pub(crate) fn has_room(&self) -> bool {
-        self.parked.len() + self.queued < PARKED_OPERATIONS_MAX
+        self.count() < PARKED_OPERATIONS_MAX && self.bytes < PARKED_BYTES_MAX
     }
     /// Operations that wait.
     pub(crate) fn count(&self) -> usize {
@@ -93,6 +95,7 @@ impl Parking {
     /// Queues a command for which [`Parking::must_queue`] was true.
     pub(crate) fn queue(&mut self, key: Option<&[u8]>, queued: Queued) {
         self.queued += 1;
+        self.bytes += queued.command.bytes();
         let to_series = self.barrier.is_empty() && self.range_holds == 0;
         match key.filter(|_| to_series).and_then(|key| self.holds.get_mut(key)) {
             Some(queue) => queue.push_back(queued),
@@ -103,7 +106,7 @@ impl Parking {
     pub(crate) fn park(&mut self, parked: Parked, hold: Hold<'_>) -> ParkId {
         let id = ParkId(self.next);
         self.next += 1;
-        self.parked.insert(id, parked);
+        self.put_back(id, parked);
         match hold {
             Hold::Nothing => {}
             Hold::Everything => self.range_holds += 1,
@@ -120,11 +123,14 @@ impl Parking {
     }
     /// Puts an operation back that ran another step.
     pub(crate) fn put_back(&mut self, id: ParkId, parked: Parked) {
+        self.bytes += parked.command.bytes();
         self.parked.insert(id, parked);
     }
     /// The operation, to run it.
     pub(crate) fn take(&mut self, id: ParkId) -> Option<Parked> {
-        self.parked.remove(&id)
+        let parked = self.parked.remove(&id)?;
+        self.bytes -= parked.command.bytes();
+        Some(parked)
     }
     /// Looks at an operation.
     pub(crate) fn get(&self, id: ParkId) -> Option<&Parked> {
@@ -143,7 +149,10 @@ impl Parking {
         let queue = self.holds.get_mut(series)?;
         let next = queue.pop_front();
         match &next {
-            Some(_) => self.queued -= 1,
+            Some(queued) => {
+                self.queued -= 1;
+                self.bytes -= queued.command.bytes();
+            }
             None => {
                 self.holds.remove(series);
             }
@@ -161,7 +170,10 @@ impl Parking {
             },
         };
         let next = front_is_free.then(|| self.barrier.pop_front()).flatten();
-        self.queued -= usize::from(next.is_some());
+        if let Some(queued) = &next {
+            self.queued -= 1;
+            self.bytes -= queued.command.bytes();
+        }
         next
     }
     /// Captures of all waiting reads, for a freeze to fix up.

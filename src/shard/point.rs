@@ -3,7 +3,8 @@
 use super::effect::Effects;
 use super::{Pause, Shard, Task};
 use crate::model::{
-    DeleteScope, EntryOp, KeyKind, OperationId, OwnedValue, Reply, ReplyError, SetCondition, Slot, SlotClass, Value,
+    DeleteScope, EntryOp, KeyKind, OperationId, OwnedValue, Reply, ReplyError, SetCondition, Slot, SlotClass,
+    Value,
 };
 
 impl Shard {
@@ -189,7 +190,8 @@ impl Shard {
     }
 
     fn is_series(&mut self, task: &mut Task, key: &[u8]) -> Result<bool, Pause> {
-        Ok(self.class_exists(task, key, SlotClass::Metadata)? || self.class_exists(task, key, SlotClass::Time)?)
+        Ok(self.class_exists(task, key, SlotClass::Metadata)?
+            || self.class_exists(task, key, SlotClass::Time)?)
     }
 
     /// The string at a key; WRONGTYPE for a series.

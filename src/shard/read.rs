@@ -152,7 +152,12 @@ impl Shard {
     }
 
     /// The visible value of one slot.
-    pub(super) fn find(&mut self, task: &Task, series: &[u8], slot: Slot) -> Result<Option<OwnedValue>, Pause> {
+    pub(super) fn find(
+        &mut self,
+        task: &Task,
+        series: &[u8],
+        slot: Slot,
+    ) -> Result<Option<OwnedValue>, Pause> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let found = self.with_view(task, |view, blocks| {
             let step = read::find_slot(&View { ..*view }, series, slot, blocks, &mut scratch)?;
@@ -162,7 +167,11 @@ impl Shard {
         found
     }
     /// The newest visible sample.
-    pub(super) fn newest(&mut self, task: &mut Task, series: &[u8]) -> Result<Option<(i64, OwnedValue)>, Pause> {
+    pub(super) fn newest(
+        &mut self,
+        task: &mut Task,
+        series: &[u8],
+    ) -> Result<Option<(i64, OwnedValue)>, Pause> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut search = task.search;
         let found = self.with_view(task, |view, blocks| {
@@ -174,7 +183,12 @@ impl Shard {
         found
     }
     /// Whether the series has a visible entry of the class.
-    pub(super) fn class_exists(&mut self, task: &mut Task, series: &[u8], class: SlotClass) -> Result<bool, Pause> {
+    pub(super) fn class_exists(
+        &mut self,
+        task: &mut Task,
+        series: &[u8],
+        class: SlotClass,
+    ) -> Result<bool, Pause> {
         if class == SlotClass::Time {
             return Ok(self.newest(task, series)?.is_some());
         }
