@@ -60,10 +60,11 @@ pub(super) fn get(args: &GetArgs) -> Result<(), CliError> {
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), CliError> {
     let what = what_to_delete(args)?;
     let mut client = open(&args.connect)?;
-    Ok(match what {
+    match what {
         What::Slot { series, time } => client.delete_slot(series, Slot::Time(time))?,
         What::Scope(scope) => client.delete(scope)?,
-    })
+    }
+    Ok(())
 }
 
 /// What a command line asks to delete.

@@ -114,11 +114,7 @@ impl Shard {
             && self.memory.active.bytes() >= self.options.memtable_bytes
             && !is_delete
         {
-            return Err(if self.disk_full {
-                Pause::Refused(ReplyError::NoSpace)
-            } else {
-                Pause::Stall
-            });
+            return Err(if self.disk_full { Pause::Refused(ReplyError::NoSpace) } else { Pause::Stall });
         }
         match self.log.admission(bytes, is_delete) {
             Admission::Admitted => Ok(()),
