@@ -30,14 +30,6 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the daemon
-    #[command(after_help = "Examples:
-  tskv serve                                   data in ./tskv-data, clients on 127.0.0.1:7878
-  tskv serve --data /var/lib/tskv --cores 4
-  tskv serve --sync interval=10ms              a power cut may take the last 10 ms
-  tskv serve --listen 0.0.0.0:7878 --password-file /etc/tskv/password
-
-Every flag can also be set as TSKV_<FLAG> in the environment and as a line of --config FILE.
-Prints one line 'tskv ready …' on stdout when it serves. SIGTERM and SIGINT stop it; twice means now.")]
     Serve(ServeArgs),
     /// Ask whether a daemon answers
     Ping(Connect),
@@ -153,11 +145,25 @@ pub(super) struct PutArgs {
     /// Series to write to
     pub(super) series: OsString,
     /// Timestamp in the store's unit, or `now`
-    #[arg(allow_negative_numbers = true)]
-    pub(super) time: String,
+    #[arg(allow_negative_numbers = true, value_parser = parse_put_time)]
+    pub(super) time: PutTime,
     /// The value
     #[arg(allow_negative_numbers = true)]
     pub(super) value: OsString,
+}
+
+/// When a put happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutTime {
+    Now,
+    At(i64),
+}
+
+fn parse_put_time(text: &str) -> Result<PutTime, String> {
+    match text {
+        "now" => Ok(PutTime::Now),
+        text => text.parse().map(PutTime::At).map_err(|_| "neither a 64-bit whole number nor now".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

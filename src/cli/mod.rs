@@ -20,13 +20,12 @@ mod import;
 mod keys;
 mod output;
 pub mod serve;
-mod session;
 
 pub use args::ServeArgs;
 
+use crate::server;
 use args::{Cli, Command};
 use clap::Parser;
-use crate::server;
 use std::process::ExitCode;
 
 /// Runs the command line of this process.

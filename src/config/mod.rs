@@ -24,8 +24,8 @@ pub use sources::{Loaded, Sources};
 
 pub use crate::io::BackendKind;
 use crate::limits;
-pub use crate::storage::wal::SyncPolicy;
 use crate::model::TimeUnit;
+pub use crate::storage::wal::SyncPolicy;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -156,7 +156,7 @@ fn explain(why: Unavailable) -> String {
     let errno = match why {
         Unavailable::Refused(errno) => errno,
         Unavailable::Lacks(what) => {
-            return format!("io_uring is not available: the kernel's lacks {what}; use Linux 5.11 or newer");
+            return format!("io_uring is not available: this kernel's lacks {what}; use Linux 5.11 or newer");
         }
     };
     let remedy = match errno.0 {

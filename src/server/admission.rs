@@ -4,7 +4,8 @@ use crate::config::Config;
 use std::net::{IpAddr, SocketAddr};
 
 /// What a client from outside is told when the daemon has no password.
-pub(crate) const DENIED: &[u8] = b"-DENIED tskv runs without a password and serves clients on this machine only. \
+pub(crate) const DENIED: &[u8] =
+    b"-DENIED tskv runs without a password and serves clients on this machine only. \
 To serve others, start it with --password-file FILE; to stay local, use --listen 127.0.0.1:7878.\r\n";
 
 /// What a client is told when `--max-clients` are connected.

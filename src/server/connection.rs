@@ -102,7 +102,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub(crate) fn new(id: ConnectionId, socket: SocketId, peer: Option<SocketAddr>, authenticated: bool, now_ns: u64) -> Self {
+    pub(crate) fn new(
+        id: ConnectionId,
+        socket: SocketId,
+        peer: Option<SocketAddr>,
+        authenticated: bool,
+        now_ns: u64,
+    ) -> Self {
         Self {
             id,
             socket,
@@ -157,7 +163,9 @@ impl Connection {
     }
     /// A number for CLIENT ID: unique among all cores.
     pub(crate) fn client_id(&self) -> i64 {
-        let id = u64::from(self.id.generation) << 40 | u64::from(self.id.index) << 8 | u64::from(self.id.core & 0xff);
+        let id = u64::from(self.id.generation) << 40
+            | u64::from(self.id.index) << 8
+            | u64::from(self.id.core & 0xff);
         id.cast_signed() + 1
     }
 }
@@ -182,7 +190,11 @@ impl Connections {
         self.count
     }
     /// Makes a place and fills it.
-    pub(crate) fn insert(&mut self, core: u16, make: impl FnOnce(ConnectionId) -> Connection) -> ConnectionId {
+    pub(crate) fn insert(
+        &mut self,
+        core: u16,
+        make: impl FnOnce(ConnectionId) -> Connection,
+    ) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             u32::try_from(self.places.len() - 1).expect("connections are bounded by --max-clients")

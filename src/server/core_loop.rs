@@ -192,7 +192,8 @@ impl<B: Backend> CoreLoop<B> {
     /// Announces sleep, then looks once more for mail that came before the announcement.
     fn last_look(&mut self, wait: Wait) -> Wait {
         self.net.mailboxes.own_bell().go_to_sleep();
-        let is_awaited = self.net.mailboxes.has_arrivals() || (self.shared.is_closing() && self.closing_since_ns.is_none());
+        let is_awaited = self.net.mailboxes.has_arrivals()
+            || (self.shared.is_closing() && self.closing_since_ns.is_none());
         if is_awaited { Wait::No } else { wait }
     }
 
@@ -268,7 +269,11 @@ impl<B: Backend> CoreLoop<B> {
         if result.is_err() {
             self.net.metrics.table.read_errors += 1;
         }
-        self.shard.handle(self.now.monotonic_ns, Event::BlockRead { read: ReadId(id), result }, &mut self.net);
+        self.shard.handle(
+            self.now.monotonic_ns,
+            Event::BlockRead { read: ReadId(id), result },
+            &mut self.net,
+        );
     }
 
     fn read_block(&mut self, id: u64, read: BlockRead) {
@@ -404,7 +409,9 @@ impl<B: Backend> CoreLoop<B> {
                     self.after_send(id);
                 }
             }
-            Err(errno) if errno.is_not_done() && connection.closing != Closing::Now => self.send(id, buf, from),
+            Err(errno) if errno.is_not_done() && connection.closing != Closing::Now => {
+                self.send(id, buf, from)
+            }
             Ok(_) | Err(_) => {
                 connection.output.sent(0);
                 self.close_now(id);
@@ -447,7 +454,8 @@ impl<B: Backend> CoreLoop<B> {
         connection.operations += 1;
         let socket = connection.socket;
         let scans = std::mem::take(&mut connection.scans);
-        self.backend.submit(Work::Close { index: id.index, generation: id.generation }.token(), Op::Close { socket });
+        self.backend
+            .submit(Work::Close { index: id.index, generation: id.generation }.token(), Op::Close { socket });
         for scan in scans {
             let operation = crate::model::OperationId { connection: id, sequence: scan.sequence, part: 0 };
             self.desk().cancel(scan.shard, operation);
@@ -485,11 +493,17 @@ impl<B: Backend> CoreLoop<B> {
             ToShard::SegmentReady(segment) => Event::SegmentReady(segment),
             ToShard::SegmentFailed(errno) => {
                 log::warn!("core {}: no new log segment for now: {errno}", self.net.core);
-                Event::SegmentDelayed
+                if !errno.is_out_of_space() {
+                    return;
+                }
+                Event::DiskFull
             }
             ToShard::FlushFailed { memtable, errno } => {
                 log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
-                return;
+                if !errno.is_out_of_space() {
+                    return;
+                }
+                Event::DiskFull
             }
             ToShard::FreezeNow { ticket } => Event::FreezeNow { ticket },
             ToShard::ReportHorizon => Event::ReportHorizon,
@@ -629,7 +643,12 @@ impl<B: Backend> CoreLoop<B> {
             let bytes = handle.bytes as usize;
             self.net.metrics.table.block_reads += 1;
             self.net.metrics.table.block_read_bytes += bytes as u64;
-            let read = BlockRead { file: wanted.table.file.clone(), offset: handle.offset, bytes, filled: Vec::new() };
+            let read = BlockRead {
+                file: wanted.table.file.clone(),
+                offset: handle.offset,
+                bytes,
+                filled: Vec::new(),
+            };
             self.read_block(wanted.read.0, read);
         }
         let shard = self.net.core;
@@ -732,7 +751,9 @@ impl<B: Backend> CoreLoop<B> {
         let now_ns = self.now.monotonic_ns;
         for id in self.net.connections.ids() {
             let Some(connection) = self.net.connections.get_mut(id) else { continue };
-            let late = |since: Option<u64>| since.is_some_and(|since| now_ns.saturating_sub(since) > REQUEST_DEADLINE_NS);
+            let late = |since: Option<u64>| {
+                since.is_some_and(|since| now_ns.saturating_sub(since) > REQUEST_DEADLINE_NS)
+            };
             if connection.closing != Closing::Now
                 && (late(connection.request_since_ns) || late(connection.backed_up_since_ns))
             {
@@ -777,7 +798,9 @@ impl<B: Backend> CoreLoop<B> {
         let since = self.closing_since_ns?;
         let late = self.now.monotonic_ns.saturating_sub(since) > SHUTDOWN_NS;
         let log_done = self.shard.is_log_idle() || self.shard.is_poisoned();
-        let quiet = self.net.connections.count() == 0 && !self.net.has_held() && self.net.mailboxes.requests_under_way() == 0;
+        let quiet = self.net.connections.count() == 0
+            && !self.net.has_held()
+            && self.net.mailboxes.requests_under_way() == 0;
         if late {
             self.net.connections.ids().into_iter().for_each(|id| self.close_now(id));
         }

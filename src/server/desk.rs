@@ -10,11 +10,11 @@ use crate::io::Now;
 use crate::limits::{BATCH_ENTRIES_MAX, QUERY_BYTES_MAX, TRANSACTION_COMMANDS_MAX};
 use crate::metrics::RequestKind;
 use crate::model::{Command, ConnectionId, DeleteScope, Dialect, OperationId, StoredCommand};
-use crate::protocol::{Detected, HTTP_HINT, detect};
 use crate::protocol::resp::{
-    Args, CommandContext, CommandError, Gather, Parsed, Request, RespLimits, ScanPage, encode, is_allowed_before_auth, parse,
-    parse_command,
+    Args, CommandContext, CommandError, Gather, Parsed, Request, RespLimits, ScanPage, encode,
+    is_allowed_before_auth, parse, parse_command,
 };
+use crate::protocol::{Detected, HTTP_HINT, detect};
 use crate::shard::{Event, Shard};
 
 /// Requests of one connection served before others get their turn.
@@ -61,7 +61,8 @@ impl Desk<'_> {
     pub(crate) fn serve(&mut self, id: ConnectionId) -> Served {
         let Some(connection) = self.net.connections.get_mut(id) else { return Served::Gone };
         let ended = connection.receiving == Receiving::Ended;
-        let serves = connection.closing == Closing::No || (ended && connection.closing == Closing::AfterReplies);
+        let serves =
+            connection.closing == Closing::No || (ended && connection.closing == Closing::AfterReplies);
         if connection.receiving == Receiving::Yes || !serves {
             return Served::Gone;
         }
@@ -142,7 +143,11 @@ impl Desk<'_> {
 
     fn resp(&mut self, id: ConnectionId, resp: &mut RespTalk, bytes: &[u8]) -> Look {
         let Some(connection) = self.net.connections.get_mut(id) else { return Look::End };
-        let limits = if connection.authenticated { RespLimits::authenticated() } else { RespLimits::unauthenticated() };
+        let limits = if connection.authenticated {
+            RespLimits::authenticated()
+        } else {
+            RespLimits::unauthenticated()
+        };
         match parse(bytes, &limits, &mut resp.parser) {
             Ok(Parsed::Incomplete { .. }) => Look::Incomplete,
             Ok(Parsed::Nothing { consumed }) => Look::Consumed(consumed),
@@ -162,7 +167,12 @@ impl Desk<'_> {
         }
     }
 
-    fn resp_words(&mut self, id: ConnectionId, transaction: &mut Option<Transaction>, words: Args<'_>) -> Look {
+    fn resp_words(
+        &mut self,
+        id: ConnectionId,
+        transaction: &mut Option<Transaction>,
+        words: Args<'_>,
+    ) -> Look {
         let Some(connection) = self.net.connections.get_mut(id) else { return Look::End };
         let name = words.get(0).unwrap_or_default();
         if !connection.authenticated && !is_allowed_before_auth(name) {
@@ -261,7 +271,12 @@ impl Desk<'_> {
         Look::Consumed(0)
     }
 
-    fn gather(&mut self, id: ConnectionId, gather: Gather, commands: &[Result<Command<'_>, CommandError<'_>>]) {
+    fn gather(
+        &mut self,
+        id: ConnectionId,
+        gather: Gather,
+        commands: &[Result<Command<'_>, CommandError<'_>>],
+    ) {
         let sound = || commands.iter().filter_map(|command| command.as_ref().ok());
         self.count(id, sound().next().map_or(RequestKind::Other, kind_of), sound().map(entries_of).sum());
         let fold = match gather {
@@ -352,7 +367,13 @@ impl Desk<'_> {
         self.execute_on(shard, operation, dialect, command);
     }
 
-    pub(super) fn execute_on(&mut self, shard: u16, operation: OperationId, dialect: Dialect, command: &Command<'_>) {
+    pub(super) fn execute_on(
+        &mut self,
+        shard: u16,
+        operation: OperationId,
+        dialect: Dialect,
+        command: &Command<'_>,
+    ) {
         if shard == self.net.core {
             let reply_bytes_max = self.net.shared.config.max_output_bytes;
             let event = Event::Execute { operation, command, reply_bytes_max };

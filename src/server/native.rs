@@ -7,10 +7,12 @@ use super::scan_relay::ScanRelay;
 use crate::jobs::{Done, ToCoordinator};
 use crate::limits::{BATCH_ENTRIES_MAX, SCAN_CREDIT_MAX, SCANS_PER_CONNECTION_MAX};
 use crate::metrics::{self, RequestKind};
-use crate::model::{Command, ConnectionId, DeleteScope, Dialect, KeyRange, OperationId, ScanRequest, StoredEntry};
+use crate::model::{
+    Command, ConnectionId, DeleteScope, Dialect, KeyRange, OperationId, ScanRequest, StoredEntry,
+};
 use crate::protocol::binary::{
-    FrameHeader, FrameLimits, Framed, Hello, Request, RequestLimits, Response, Status, decode_frame, decode_request,
-    encode_failure, encode_fatal, encode_response,
+    FrameHeader, FrameLimits, Framed, Hello, Request, RequestLimits, Response, Status, decode_frame,
+    decode_request, encode_failure, encode_fatal, encode_response,
 };
 use std::collections::BTreeMap;
 
@@ -19,7 +21,8 @@ impl Desk<'_> {
     pub(super) fn native(&mut self, id: ConnectionId, bytes: &[u8]) -> Look {
         let Some(connection) = self.net.connections.get_mut(id) else { return Look::End };
         let authenticated = connection.authenticated;
-        let limits = if authenticated { FrameLimits::authenticated() } else { FrameLimits::unauthenticated() };
+        let limits =
+            if authenticated { FrameLimits::authenticated() } else { FrameLimits::unauthenticated() };
         let (header, payload, consumed) = match decode_frame(bytes, &limits) {
             Ok(Framed::Incomplete { .. }) => return Look::Incomplete,
             Ok(Framed::Frame { header, payload, consumed }) => (header, payload, consumed),
@@ -36,9 +39,15 @@ impl Desk<'_> {
                 return Look::Consumed(consumed);
             }
         };
-        let needs_auth = !matches!(request, Request::Ping { .. } | Request::Hello { .. } | Request::Auth { .. });
+        let needs_auth =
+            !matches!(request, Request::Ping { .. } | Request::Hello { .. } | Request::Auth { .. });
         if needs_auth && !authenticated {
-            self.fail(id, &header, Status::Unauthenticated, "authenticate first: AUTH, or --password-file of the client");
+            self.fail(
+                id,
+                &header,
+                Status::Unauthenticated,
+                "authenticate first: AUTH, or --password-file of the client",
+            );
             return Look::Consumed(consumed);
         }
         if needs_auth && !self.all_mailboxes_accept() {
@@ -117,13 +126,18 @@ impl Desk<'_> {
     fn native_data(&mut self, id: ConnectionId, header: &FrameHeader, command: Command<'_>) {
         self.count(id, kind_of(&command), entries_of(&command));
         let dialect = dialect_of(header);
-        #[expect(clippy::wildcard_enum_match_arm, reason = "every other command goes to the one owner of its key")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "every other command goes to the one owner of its key"
+        )]
         match command {
             Command::PutBatch { entries } => self.put_batch(id, dialect, entries),
             Command::Delete { scope: scope @ (DeleteScope::Prefix { .. } | DeleteScope::All) } => {
                 let keys = match scope {
                     DeleteScope::Prefix { prefix } => KeyRange::prefix(prefix),
-                    DeleteScope::All | DeleteScope::Series { .. } | DeleteScope::TimeRange { .. } => KeyRange::all(),
+                    DeleteScope::All | DeleteScope::Series { .. } | DeleteScope::TimeRange { .. } => {
+                        KeyRange::all()
+                    }
                 };
                 let router = &self.net.router;
                 let shards: Vec<u16> =
@@ -150,7 +164,8 @@ impl Desk<'_> {
         for entry in entries {
             by_shard.entry(router.owner(entry.series)).or_default().push(entry);
         }
-        let parts = by_shard.into_iter().map(|(shard, entries)| (shard, Command::PutBatch { entries })).collect();
+        let parts =
+            by_shard.into_iter().map(|(shard, entries)| (shard, Command::PutBatch { entries })).collect();
         self.native_fold(id, dialect, parts);
     }
 
@@ -168,7 +183,8 @@ impl Desk<'_> {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         let is_taken = connection.scans.iter().any(|scan| scan.request_id == header.request_id);
         if is_taken || connection.scans.len() >= SCANS_PER_CONNECTION_MAX {
-            let text = if is_taken { "a scan with this request id is under way" } else { "too many scans are open" };
+            let text =
+                if is_taken { "a scan with this request id is under way" } else { "too many scans are open" };
             return self.fail(id, header, Status::TooLarge, text);
         }
         let dialect = dialect_of(header);
@@ -183,7 +199,9 @@ impl Desk<'_> {
 
     fn native_credit(&mut self, id: ConnectionId, request_id: u64, credit: u32) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
-        let Some(scan) = connection.scans.iter_mut().find(|scan| scan.request_id == request_id) else { return };
+        let Some(scan) = connection.scans.iter_mut().find(|scan| scan.request_id == request_id) else {
+            return;
+        };
         let credit = credit.min(SCAN_CREDIT_MAX.saturating_sub(scan.credit));
         scan.credit += credit;
         let operation = OperationId { connection: id, sequence: scan.sequence, part: 0 };
@@ -193,7 +211,9 @@ impl Desk<'_> {
 
     fn native_cancel(&mut self, id: ConnectionId, request_id: u64) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
-        let Some(scan) = connection.scans.iter_mut().find(|scan| scan.request_id == request_id) else { return };
+        let Some(scan) = connection.scans.iter_mut().find(|scan| scan.request_id == request_id) else {
+            return;
+        };
         scan.is_cancelled = true;
         let operation = OperationId { connection: id, sequence: scan.sequence, part: 0 };
         let shard = scan.shard;

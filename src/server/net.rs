@@ -79,7 +79,12 @@ pub(crate) struct Net {
 const SCRATCH_BYTES_MAX: usize = 1 << 20;
 
 impl Net {
-    pub(crate) fn new(mailboxes: Mailboxes, router: Router, shared: Arc<Shared>, control: Sender<Control>) -> Self {
+    pub(crate) fn new(
+        mailboxes: Mailboxes,
+        router: Router,
+        shared: Arc<Shared>,
+        control: Sender<Control>,
+    ) -> Self {
         Self {
             core: mailboxes.core(),
             connections: Connections::default(),
@@ -181,7 +186,11 @@ impl Net {
                             Some(frame) => connection.output.bytes_mut().extend_from_slice(&frame),
                             None => {
                                 let header = native_header(dialect);
-                                binary::encode_response(connection.output.bytes_mut(), &header, &Response::Done);
+                                binary::encode_response(
+                                    connection.output.bytes_mut(),
+                                    &header,
+                                    &Response::Done,
+                                );
                             }
                         }
                     }
@@ -205,7 +214,8 @@ impl Net {
         };
         let page = &mut connection.pages[index];
         let next = page.take(keys, summary.more_keys, self.router.shards());
-        let too_large = page.encoded.len() > connection.output.pending_bytes() + self.shared.config.max_output_bytes;
+        let too_large =
+            page.encoded.len() > connection.output.pending_bytes() + self.shared.config.max_output_bytes;
         let cursor = match (&next, page.is_scan) {
             (Next::End, _) => 0,
             (Next::After(key), true) => self.shared.cursors.remember(Place::After(key.clone())),
@@ -240,7 +250,14 @@ impl Net {
     }
 
     /// A chunk of a native scan: sends it, and when the shard is done goes on to the next.
-    fn scan_chunk(&mut self, operation: OperationId, dialect: Dialect, frame: &[u8], summary: ReplySummary, gate: Lsn) {
+    fn scan_chunk(
+        &mut self,
+        operation: OperationId,
+        dialect: Dialect,
+        frame: &[u8],
+        summary: ReplySummary,
+        gate: Lsn,
+    ) {
         let Some(connection) = self.connections.get_mut(operation.connection) else { return };
         let Some(index) = connection.scans.iter().position(|scan| scan.sequence == operation.sequence) else {
             return;
@@ -271,7 +288,11 @@ impl Net {
             if is_cancelled {
                 binary::encode_failure(out, &header, binary::Status::Cancelled, "the scan was cancelled");
             } else {
-                binary::encode_response(out, &header, &Response::ScanChunk { entries: Vec::new(), last: true });
+                binary::encode_response(
+                    out,
+                    &header,
+                    &Response::ScanChunk { entries: Vec::new(), last: true },
+                );
             }
         }
         connection.slots.complete_native(operation.sequence, &mut connection.output);
@@ -373,7 +394,9 @@ fn encode(out: &mut Vec<u8>, dialect: Dialect, reply: &Reply<'_>) -> ReplySummar
 /// What the response to a native request takes over from it.
 pub(crate) fn native_header(dialect: Dialect) -> FrameHeader {
     match dialect {
-        Dialect::Native { opcode, has_checksum, request_id } => FrameHeader { opcode, has_checksum, request_id },
+        Dialect::Native { opcode, has_checksum, request_id } => {
+            FrameHeader { opcode, has_checksum, request_id }
+        }
         Dialect::Resp2 | Dialect::Resp3 => unreachable!("a RESP connection has no native requests"),
     }
 }
@@ -404,7 +427,13 @@ impl Effects for Net {
 
 impl Net {
     /// Sends a request to another core's shard.
-    pub(crate) fn forward(&mut self, shard: u16, operation: OperationId, dialect: Dialect, body: RequestBody) {
+    pub(crate) fn forward(
+        &mut self,
+        shard: u16,
+        operation: OperationId,
+        dialect: Dialect,
+        body: RequestBody,
+    ) {
         let reply_bytes_max = self.shared.config.max_output_bytes;
         let request = ForwardedRequest { operation, dialect, reply_bytes_max, body };
         self.metrics.requests.forwarded += 1;

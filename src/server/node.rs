@@ -14,8 +14,8 @@ use crate::io::{
     BackendChoice, BackendOptions, Files, ListenerId, OpenBackendError, OsFiles, Spawner, open_backend, sys,
 };
 use crate::jobs::{
-    Coordinator, CoordinatorLink, OpenError, OpenedStore, Progress, ShardLink, StoreOptions, ToCoordinator, ToShard,
-    open_store,
+    Coordinator, CoordinatorLink, OpenError, OpenedStore, Progress, ShardLink, StoreOptions, ToCoordinator,
+    ToShard, open_store,
 };
 use crate::limits::{TABLE_BYTES_TARGET, WAL_WRITES_IN_FLIGHT_MAX};
 use crate::metrics::{StoreSnapshot, render_prometheus};
@@ -96,7 +96,10 @@ impl fmt::Display for ServeError {
             Self::Open(error) => error.fmt(f),
             Self::Backend(error) => error.fmt(f),
             Self::Cpu { cpu, allowed } => {
-                write!(f, "CPU {cpu} is not available to this process, which may use {allowed:?}; change --cores")
+                write!(
+                    f,
+                    "CPU {cpu} is not available to this process, which may use {allowed:?}; change --cores"
+                )
             }
             Self::Thread(error) => write!(f, "a thread could not be started: {error}"),
             Self::Entropy(error) => write!(f, "no random numbers: {error}"),
@@ -105,7 +108,9 @@ impl fmt::Display for ServeError {
                 f,
                 "the log of core {core} failed; writes without a reply may be lost. Look at the disk, then start again"
             ),
-            Self::BackendFailed { core, errno } => write!(f, "the I/O backend of core {core} failed: {errno}"),
+            Self::BackendFailed { core, errno } => {
+                write!(f, "the I/O backend of core {core} failed: {errno}")
+            }
         }
     }
 }
@@ -118,7 +123,10 @@ impl std::error::Error for ServeError {
             Self::Open(error) => Some(error),
             Self::Backend(error) => Some(error),
             Self::Entropy(error) => Some(error),
-            Self::Descriptors { .. } | Self::Cpu { .. } | Self::LogFailed { .. } | Self::BackendFailed { .. } => None,
+            Self::Descriptors { .. }
+            | Self::Cpu { .. }
+            | Self::LogFailed { .. }
+            | Self::BackendFailed { .. } => None,
         }
     }
 }
@@ -127,7 +135,11 @@ impl std::error::Error for ServeError {
 ///
 /// # Errors
 /// When it cannot start, or ended by itself.
-pub fn run(mut config: Config, ready: impl FnOnce(Running), stopping: impl FnOnce()) -> Result<(), ServeError> {
+pub fn run(
+    mut config: Config,
+    ready: impl FnOnce(Running),
+    stopping: impl FnOnce(),
+) -> Result<(), ServeError> {
     let placement = place_cores(&config.cores)?;
     limit_clients(&mut config, placement.len())?;
     let listeners = bind(&config.listen, placement.len())?;
@@ -149,7 +161,9 @@ fn place_cores(cores: &Cores) -> Result<Vec<Option<usize>>, ServeError> {
             let count = sys::core_count_default().max(1);
             (0..count).map(|core| allowed.get(core).copied()).collect()
         }
-        Cores::Count(count) if *count <= allowed.len() => allowed.iter().take(*count).map(|cpu| Some(*cpu)).collect(),
+        Cores::Count(count) if *count <= allowed.len() => {
+            allowed.iter().take(*count).map(|cpu| Some(*cpu)).collect()
+        }
         Cores::Count(count) => {
             let cpus = allowed.len();
             log::warn!("{count} cores on {cpus} CPUs: they are not pinned, and latency suffers");
@@ -173,7 +187,10 @@ fn limit_clients(config: &mut Config, cores: usize) -> Result<(), ServeError> {
     };
     let left = usize::try_from(left).unwrap_or(usize::MAX);
     if left < config.max_clients {
-        log::warn!("only {limit} files may be open: at most {left} clients, not {}; raise `ulimit -n`", config.max_clients);
+        log::warn!(
+            "only {limit} files may be open: at most {left} clients, not {}; raise `ulimit -n`",
+            config.max_clients
+        );
         config.max_clients = left;
     }
     Ok(())
@@ -186,8 +203,8 @@ fn bind(addresses: &[SocketAddr], cores: usize) -> Result<Bound, ServeError> {
     let mut per_core = vec![Vec::new(); cores];
     let mut bound = Vec::new();
     for address in addresses {
-        let listeners =
-            sys::bind_listeners(*address, cores).map_err(|source| ServeError::Bind { address: *address, source })?;
+        let listeners = sys::bind_listeners(*address, cores)
+            .map_err(|source| ServeError::Bind { address: *address, source })?;
         bound.extend(listeners.first().map(|(_, address)| *address));
         for (listener, core) in listeners.into_iter().zip(&mut per_core) {
             core.push(listener.0);
@@ -294,13 +311,19 @@ impl Node {
         let (begin, begun) = channel();
         let (end, ended) = channel();
         let seats = placement.into_iter().zip(mailboxes).zip(controls.into_iter().zip(inboxes));
-        for (((cpu, mailboxes), (control, inbox)), (listeners, segment)) in seats.zip(listeners.into_iter().zip(opened.segments)) {
+        for (((cpu, mailboxes), (control, inbox)), (listeners, segment)) in
+            seats.zip(listeners.into_iter().zip(opened.segments))
+        {
             let core = mailboxes.core();
-            let mut shard = Shard::new(shard_options(&shared, &router, core, opened.seqno_start), Arc::clone(&opened.version));
+            let mut shard = Shard::new(
+                shard_options(&shared, &router, core, opened.seqno_start),
+                Arc::clone(&opened.version),
+            );
             shard.add_segment(segment);
             let net = Net::new(mailboxes, router.clone(), Arc::clone(&shared), control);
             let seat = Seat { cpu, listeners, inbox, shard, net, begin: begin.clone(), end: end.clone() };
-            sys::spawn_thread(&format!("tskv-core-{core}"), move || seat.run()).map_err(ServeError::Thread)?;
+            sys::spawn_thread(&format!("tskv-core-{core}"), move || seat.run())
+                .map_err(ServeError::Thread)?;
         }
         Ok(Self { shared, begun, ended, coordinator, cores, _lock: opened.lock })
     }
@@ -433,8 +456,8 @@ fn report_recovery(opened: &OpenedStore) {
 /// SIGTERM and SIGINT: stop; the second one: exit at once.
 fn stop_on_signals(shared: &Arc<Shared>) -> Result<(), ServeError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ]).map_err(ServeError::Signals)?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])
+        .map_err(ServeError::Signals)?;
     let shared = Arc::clone(shared);
     let watch = move || {
         for signal in signals.forever() {
@@ -475,7 +498,8 @@ impl Seat {
         {
             log::warn!("core {core} is not pinned to CPU {cpu}: {errno}");
         }
-        let options = BackendOptions { helper_name: format!("tskv-files-{core}"), ..BackendOptions::default() };
+        let options =
+            BackendOptions { helper_name: format!("tskv-files-{core}"), ..BackendOptions::default() };
         let config = &net.shared.config;
         let spin_ns = config.spin.map_or(0, |spin| u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX));
         let backend = match open_backend(config.backend, &options) {

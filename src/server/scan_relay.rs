@@ -25,7 +25,13 @@ pub(crate) struct ScanRelay {
 
 impl ScanRelay {
     /// A scan that begins at its first shard.
-    pub(crate) fn new(sequence: u64, request_id: u64, request: ScanRequest, credit: u32, router: &Router) -> Self {
+    pub(crate) fn new(
+        sequence: u64,
+        request_id: u64,
+        request: ScanRequest,
+        credit: u32,
+        router: &Router,
+    ) -> Self {
         let last = match &request.keys.end {
             Some(end) => router.owner(end),
             None => router.shards() - 1,
@@ -94,6 +100,7 @@ mod tests {
 
     #[test]
     fn a_scan_ends_at_its_limit() {
+        // A client that asked for two entries would get credit for more, or wait for ever.
         let router = Router::new(&[(*b"g").into()]);
         let mut relay = ScanRelay::new(0, 0, request(KeyRange::all(), false), 2, &router);
         relay.chunk_sent(10);

@@ -5,7 +5,8 @@ use super::desk::{Desk, Look};
 use crate::metrics;
 use crate::model::{ConnectionId, Dialect};
 use crate::protocol::resp::{
-    ClientAttribute, Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob, parse_command,
+    ClientAttribute, Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob,
+    parse_command,
 };
 use std::fmt::Write;
 
@@ -221,7 +222,9 @@ impl Desk<'_> {
         ];
         let wanted: Vec<_> = settings
             .iter()
-            .filter(|(name, _)| patterns.iter().any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes())))
+            .filter(|(name, _)| {
+                patterns.iter().any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
+            })
             .collect();
         self.put(id, |out| {
             encode::map_header(out, protocol, wanted.len());
@@ -303,10 +306,7 @@ fn redis_fields(section: &str) -> &'static [(&'static str, &'static str)] {
             ("multiplexing_api", "tskv"),
         ],
         "Persistence" => &[("loading", "0"), ("rdb_bgsave_in_progress", "0"), ("aof_enabled", "1")],
-        "Modules" => &[(
-            "module",
-            "name=timeseries,ver=11206,api=1,filters=0,usedby=[],using=[],options=[]",
-        )],
+        "Modules" => &[("module", "name=timeseries,ver=11206,api=1,filters=0,usedby=[],using=[],options=[]")],
         "Cluster" => &[("cluster_enabled", "0")],
         _ => &[],
     }

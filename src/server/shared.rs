@@ -57,7 +57,8 @@ pub(crate) struct SharedParts {
 
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
-        let SharedParts { config, store, unit, listen, coordinator, bells, facts, board, files, started_ns } = parts;
+        let SharedParts { config, store, unit, listen, coordinator, bells, facts, board, files, started_ns } =
+            parts;
         let password_digest = config.password.as_ref().map(digest_of);
         Self {
             snapshots: bells.iter().map(|_| Mutex::new(None)).collect(),
@@ -94,7 +95,9 @@ impl Shared {
     /// Takes a place for a connection; `false` when `--max-clients` are there.
     pub(crate) fn admit_client(&self) -> bool {
         let max = self.config.max_clients;
-        self.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1)).is_ok()
+        self.clients
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1))
+            .is_ok()
     }
     /// Gives a connection's place back.
     pub(crate) fn release_client(&self) {
@@ -119,7 +122,9 @@ impl Shared {
     }
     /// The latest counters of all cores.
     pub(crate) fn snapshots(&self) -> Vec<CoreSnapshot> {
-        let latest = |place: &Mutex<Option<CoreSnapshot>>| place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let latest = |place: &Mutex<Option<CoreSnapshot>>| {
+            place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
         self.snapshots.iter().filter_map(latest).collect()
     }
     /// Facts about the store, with the uptime filled in.

@@ -93,7 +93,8 @@ impl Shard {
     ) -> Result<bool, Pause> {
         let (output, status) = self.samples_slice(task, &mut range.position, key, times, reverse)?;
         let Some(evaluation) = &mut range.evaluation else { unreachable!("a range query has an evaluation") };
-        let (mut sample_times, mut values) = (Vec::with_capacity(output.len()), Vec::with_capacity(output.len()));
+        let (mut sample_times, mut values) =
+            (Vec::with_capacity(output.len()), Vec::with_capacity(output.len()));
         for run in output.runs() {
             for index in run.range.clone() {
                 let EntryOp::Put(value) = run.columns.op(index) else { continue };

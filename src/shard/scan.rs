@@ -53,7 +53,14 @@ impl Shard {
     ) -> Result<(), Pause> {
         if !scan.is_done && scan.gathered.bytes() < SCAN_CHUNK_BYTES {
             let status = self.with_view(task, |view, blocks| {
-                read::scan_step(view, request, &mut scan.position, SCAN_SLICE_ENTRIES, blocks, &mut scan.gathered)
+                read::scan_step(
+                    view,
+                    request,
+                    &mut scan.position,
+                    SCAN_SLICE_ENTRIES,
+                    blocks,
+                    &mut scan.gathered,
+                )
             })?;
             task.pins.clear();
             scan.is_done = status == ScanStatus::Done;
@@ -79,7 +86,7 @@ impl Shard {
         let Some((id, parked)) = found else { return };
         if let Progress::Scan(scan) = &mut parked.task.progress {
             scan.credit = scan.credit.saturating_add(chunks);
-            if parked.state == ParkState::Credit {
+            if matches!(parked.state, ParkState::Credit { .. }) && chunks > 0 {
                 parked.state = ParkState::Runnable;
                 self.runnable.push_back(id);
             }

@@ -3,7 +3,8 @@
 use super::effect::Effects;
 use super::{Pause, Shard, Task};
 use crate::model::{
-    DeleteScope, DuplicatePolicy, EntryOp, OperationId, Reply, ReplyError, SeriesOptions, Slot, SlotClass, Value,
+    DeleteScope, DuplicatePolicy, EntryOp, OperationId, Reply, ReplyError, SeriesOptions, Slot, SlotClass,
+    Value,
 };
 use crate::storage::series_metadata;
 
@@ -35,7 +36,10 @@ impl Shard {
     }
 
     /// TS.ADD, and one triple of TS.MADD.
-    #[expect(clippy::too_many_arguments, reason = "the arguments of the command, and the three that all steps take")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments of the command, and the three that all steps take"
+    )]
     pub(super) fn series_add(
         &mut self,
         operation: OperationId,
@@ -150,7 +154,9 @@ impl Shard {
         if self.class_exists(task, key, SlotClass::Timeless)? {
             return Err(Pause::Refused(ReplyError::WrongType));
         }
-        if self.class_exists(task, key, SlotClass::Metadata)? || self.class_exists(task, key, SlotClass::Time)? {
+        if self.class_exists(task, key, SlotClass::Metadata)?
+            || self.class_exists(task, key, SlotClass::Time)?
+        {
             return Ok(());
         }
         Err(Pause::Refused(ReplyError::SeriesAbsent))
@@ -164,7 +170,11 @@ impl Shard {
     }
 
     /// The series' properties; `None` when it has no metadata.
-    pub(super) fn series_options(&mut self, task: &mut Task, key: &[u8]) -> Result<Option<SeriesOptions>, Pause> {
+    pub(super) fn series_options(
+        &mut self,
+        task: &mut Task,
+        key: &[u8],
+    ) -> Result<Option<SeriesOptions>, Pause> {
         let found = self.find(task, key, Slot::Metadata)?;
         let Some(Value::Bytes(bytes)) = found.as_ref().map(|value| value.borrow()) else { return Ok(None) };
         let unknown = Pause::Refused(ReplyError::Unsupported { what: "the series' metadata format" });
@@ -177,7 +187,13 @@ impl Shard {
     }
 
     /// Metadata and first sample in one frame: a crash keeps both or neither.
-    fn write_new_series(&mut self, key: &[u8], options: &SeriesOptions, time: i64, value: f64) -> Result<(), Pause> {
+    fn write_new_series(
+        &mut self,
+        key: &[u8],
+        options: &SeriesOptions,
+        time: i64,
+        value: f64,
+    ) -> Result<(), Pause> {
         let bytes = series_metadata::encode(options);
         let entries = [
             (Slot::Metadata, EntryOp::Put(Value::Bytes(&bytes))),
@@ -188,7 +204,13 @@ impl Shard {
 }
 
 /// The IGNORE filter: a sample close to the last one, in time and value, is dropped under policy last.
-fn is_ignored(options: &SeriesOptions, policy: DuplicatePolicy, last: (i64, f64), time: i64, value: f64) -> bool {
+fn is_ignored(
+    options: &SeriesOptions,
+    policy: DuplicatePolicy,
+    last: (i64, f64),
+    time: i64,
+    value: f64,
+) -> bool {
     let (last_time, last_value) = last;
     policy == DuplicatePolicy::Last
         && !value.is_nan()
@@ -207,7 +229,9 @@ fn resolve_duplicate(policy: DuplicatePolicy, old: f64, new: f64) -> Option<Upse
         DuplicatePolicy::First => Some(Upsert::Keep),
         DuplicatePolicy::Last if new.is_nan() => Some(Upsert::Keep),
         DuplicatePolicy::Last => Some(Upsert::Write(new)),
-        DuplicatePolicy::Min | DuplicatePolicy::Max | DuplicatePolicy::Sum if old.is_nan() && new.is_nan() => {
+        DuplicatePolicy::Min | DuplicatePolicy::Max | DuplicatePolicy::Sum
+            if old.is_nan() && new.is_nan() =>
+        {
             Some(Upsert::Keep)
         }
         DuplicatePolicy::Min | DuplicatePolicy::Max | DuplicatePolicy::Sum if either_nan => None,

@@ -3,7 +3,9 @@
 use super::effect::{Effects, ShardRequest};
 use super::{Frozen, Pause, Shard};
 use crate::limits::{MEMTABLE_SEGMENTS_MAX, MEMTABLES_FROZEN_MAX};
-use crate::model::{Command, DeleteScope, EntryOp, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, StoredEntry};
+use crate::model::{
+    Command, DeleteScope, EntryOp, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, StoredEntry,
+};
 use crate::storage::memtable::Memtable;
 use crate::storage::range_delete::RangeDelete;
 use crate::storage::wal::{Admission, Record, SegmentLife, SyncPolicy, record_bytes, record_bytes_max};
@@ -73,7 +75,9 @@ impl Shard {
     }
 
     fn write_batch(&mut self, entries: &[StoredEntry<'_>]) -> Result<(), Pause> {
-        let record = |entry: &StoredEntry<'_>| record_bytes(&record_of(entry.series, entry.slot, EntryOp::Put(entry.value)));
+        let record = |entry: &StoredEntry<'_>| {
+            record_bytes(&record_of(entry.series, entry.slot, EntryOp::Put(entry.value)))
+        };
         let bytes = entries.iter().map(record).sum();
         self.admit(bytes, false)?;
         self.log.batch_begin(bytes, false);
@@ -110,12 +114,12 @@ impl Shard {
             && self.memory.active.bytes() >= self.options.memtable_bytes
             && !is_delete
         {
-            return Err(if self.segment_delayed { Pause::Refused(ReplyError::NoSpace) } else { Pause::Stall });
+            return Err(if self.disk_full { Pause::Refused(ReplyError::NoSpace) } else { Pause::Stall });
         }
         match self.log.admission(bytes, is_delete) {
             Admission::Admitted => Ok(()),
             Admission::WaitForWrites => Err(Pause::Stall),
-            Admission::WaitForSegment if self.segment_delayed => Err(Pause::Refused(ReplyError::NoSpace)),
+            Admission::WaitForSegment if self.disk_full => Err(Pause::Refused(ReplyError::NoSpace)),
             // The small first segments of a start may be too small for what the full-sized next one takes.
             Admission::TooLarge if bytes <= record_bytes_max(self.options.wal_segment_bytes) => {
                 self.log.rotate();
@@ -233,7 +237,13 @@ impl Shard {
         let frozen = self.memory.frozen.iter().filter_map(|frozen| frozen.memtable.seqno_min());
         let active = self.memory.active.seqno_min();
         let snapshot = self.snapshots.first_key_value().map(|(seqno, _)| *seqno);
-        segments.chain(frozen).chain(active).chain(snapshot).chain([self.next_seqno]).min().unwrap_or_default()
+        segments
+            .chain(frozen)
+            .chain(active)
+            .chain(snapshot)
+            .chain([self.next_seqno])
+            .min()
+            .unwrap_or_default()
     }
 
     fn report_horizon(&mut self, now_ns: u64, fx: &mut impl Effects) {

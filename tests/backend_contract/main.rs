@@ -15,10 +15,16 @@ use machine::{EpollMachine, Machine, Peer, Received, TinyUringMachine, UringMach
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use sim::SimMachine;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use suite::suite;
-use tskv::io::{Backend, BackendKind, BackendOptions, OpenBackendError, Wait, open_backend, sys};
+use tskv::buffer::AlignedBuf;
+use tskv::io::{
+    Backend, BackendKind, BackendOptions, Errno, Op, OpBuf, OpenBackendError, Wait, open_backend, sys,
+};
 
 #[test]
 fn epoll_keeps_the_contract() {
@@ -76,6 +82,33 @@ fn flush_passes_operations_on_without_a_poll() {
     // A core that goes on to a background slice would hold replies and log writes back.
     flush_passes_on::<EpollMachine>();
     flush_passes_on::<UringMachine>();
+}
+
+fn refuses_absurd_offsets<M: Machine>() {
+    let mut machine = M::new();
+    let mut driver = Driver::new(machine.backend());
+    let file = machine.files().create(Path::new("file")).unwrap();
+    machine.files().write_all_at(&file, b"content", 0).unwrap();
+    for offset in [1 << 63, u64::MAX] {
+        for write in [false, true] {
+            let (file, buf) = (file.clone(), AlignedBuf::zeroed(4096));
+            let token = driver.submit(match write {
+                false => Op::Read { file, offset, buf },
+                true => Op::Write { file, offset, buf, durable: false },
+            });
+            let completion = driver.wait_for(token);
+            assert_eq!(completion.result, Err(Errno::EINVAL));
+            assert!(matches!(completion.buf, OpBuf::Aligned(_)));
+        }
+    }
+    assert_eq!(machine.files().read_all(Path::new("file"), 100).unwrap(), b"content");
+}
+
+#[test]
+fn offsets_beyond_any_file_are_refused() {
+    // io_uring takes -1 for the file's own position: a damaged offset would read, or overwrite, the start of the file.
+    refuses_absurd_offsets::<EpollMachine>();
+    refuses_absurd_offsets::<UringMachine>();
 }
 
 /// A core that spins never waits in `poll`; its operations must complete all the same.
@@ -169,6 +202,53 @@ fn any_thread_can_wake_a_sleeping_backend() {
         }
         thread.unwrap().join().unwrap();
     }
+}
+
+/// Uses all descriptors up, lets a client come, and gives them back.
+fn run_out_of_descriptors<M: Machine>() {
+    let mut machine = M::new();
+    let mut driver = Driver::new(machine.backend());
+    let listener = machine.listener();
+    let mut used: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    used.pop();
+    let _peer = machine.connect(listener);
+    let token = driver.accept(listener);
+    assert_eq!(driver.wait_for(token).result, Err(Errno::EMFILE));
+    assert_eq!(driver.accepted, []);
+    drop(used);
+    let token = driver.accept(listener);
+    let socket = driver.until("the client that waited", |driver| driver.accepted.pop());
+    driver.close(socket);
+    driver.backend.cancel(token);
+    driver.wait_for(token);
+    machine.close_listener(listener);
+}
+
+#[test]
+fn accepts_end_when_descriptors_run_out_and_can_go_on() {
+    // A flood of clients must not make the accept loop spin, nor end it for good.
+    const CHILD: &str = "TSKV_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_some() {
+        run_out_of_descriptors::<EpollMachine>();
+        run_out_of_descriptors::<UringMachine>();
+        return;
+    }
+    // In a process of its own: the limit holds for all threads.
+    let limited = "ulimit -n 60 && exec \"$0\" \"$@\"";
+    let this_test = ["--exact", "accepts_end_when_descriptors_run_out_and_can_go_on", "--nocapture"];
+    let output = Command::new("sh")
+        .args(["-c", limited])
+        .arg(std::env::current_exe().unwrap())
+        .args(this_test)
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Runs `body` on a thread where the kernel answers these system calls with `errno`.

@@ -42,6 +42,8 @@ pub(in crate::io) use ring::Unavailable;
 
 /// Further entries of one poll while the kernel says that it has more work for us: each runs about 20 items.
 const EXTRA_ENTRIES_PER_POLL: usize = 8;
+/// Entries of one flush; more than one only where a signal interrupts.
+const FLUSH_ATTEMPTS: usize = 3;
 /// Drop asks again at this pace for what the kernel still holds.
 const DROP_WAIT_NS: u64 = 50_000_000;
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -274,7 +276,14 @@ impl Backend for Uring {
         Ok(())
     }
     fn flush(&mut self) -> Result<(), Errno> {
-        if self.ring.submission().is_empty() { Ok(()) } else { self.enter(Wait::No) }
+        for _ in 0..FLUSH_ATTEMPTS {
+            if self.ring.submission().is_empty() {
+                break;
+            }
+            self.enter(Wait::No)?;
+        }
+        // What a signal or a full completion queue left behind goes with the next poll.
+        Ok(())
     }
     fn cancel(&mut self, token: Token) {
         if let Some(key) = self.ops.find(|op| op.token == token && !op.cancelled) {

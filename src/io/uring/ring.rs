@@ -16,6 +16,9 @@
 use crate::io::Errno;
 use io_uring::{IoUring, Probe, opcode};
 
+/// Kernel entries in which the trial operation must be done.
+const ATTEMPTS: usize = 16;
+
 /// Why this process cannot have io_uring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::io) enum Unavailable {
@@ -105,10 +108,12 @@ fn probe(ring: &IoUring) -> Result<Abilities, Unavailable> {
 /// Runs one operation that does nothing.
 fn try_out(mut ring: IoUring) -> Result<IoUring, Errno> {
     super::submission::push(&mut ring, &opcode::Nop::new().build()).map_err(|_| Errno::EIO)?;
-    loop {
+    let mut refusal = Errno::EIO;
+    for _ in 0..ATTEMPTS {
         match ring.submit_and_wait(1).map_err(Errno::from) {
             Ok(_) => {}
-            Err(Errno::EINTR) => continue,
+            // A signal, or a moment short of memory.
+            Err(errno @ Errno(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => refusal = errno,
             Err(errno) => return Err(errno),
         }
         let answer = ring.completion().next();
@@ -116,4 +121,5 @@ fn try_out(mut ring: IoUring) -> Result<IoUring, Errno> {
             return if answer.result() == 0 { Ok(ring) } else { Err(Errno(-answer.result())) };
         }
     }
+    Err(refusal)
 }

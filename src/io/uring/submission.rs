@@ -16,6 +16,9 @@ use io_uring::{IoUring, opcode, squeue};
 /// The kernel moves at most this much per transfer anyway.
 const TRANSFER_BYTES_MAX: usize = 1 << 30;
 
+/// Beyond it offsets are negative to the kernel, which takes -1 for "wherever the file's position is".
+const FILE_OFFSET_MAX: u64 = i64::MAX as u64;
+
 /// Queues a submission; an error means that the queue is full.
 pub(super) fn push(ring: &mut IoUring, entry: &squeue::Entry) -> Result<(), squeue::PushError> {
     // SAFETY: memory that entries name belongs to operations in `Uring::ops`, or is `Uring::wake_count`; both stay until
@@ -79,6 +82,9 @@ impl Uring {
     }
 
     pub(super) fn submit_read(&mut self, token: Token, file: FileRef, offset: u64, mut buf: AlignedBuf) {
+        if offset > FILE_OFFSET_MAX {
+            return self.finish(token, Err(Errno::EINVAL), OpBuf::Aligned(buf));
+        }
         let entry = opcode::Read::new(Fd(file.handle()), buf.as_mut_ptr(), transfer_len(buf.len()));
         let entry = entry.offset(offset).build();
         self.start(token, Kind::Read { _file: file, buf }, entry);
@@ -92,6 +98,9 @@ impl Uring {
         mut buf: AlignedBuf,
         durable: bool,
     ) {
+        if offset > FILE_OFFSET_MAX {
+            return self.finish(token, Err(Errno::EINVAL), OpBuf::Aligned(buf));
+        }
         let flags = if durable { libc::RWF_DSYNC } else { 0 };
         let entry = opcode::Write::new(Fd(file.handle()), buf.as_mut_ptr(), transfer_len(buf.len()));
         let entry = entry.offset(offset).rw_flags(flags).build();

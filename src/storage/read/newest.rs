@@ -1,12 +1,13 @@
 //! The newest sample of a series, and whether a slot class has anything at all.
 
 use super::merge::{Merge, Stop};
-use super::point::{Found, Scratch, find_slot, visible};
+use super::point::{Found, Scratch, covering_delete, find_slot, visible};
 use super::source::{Source, Target};
 use super::visible::Sink;
 use super::{Blocks, Needs, Step, View};
-use crate::model::{Seqno, SlotClass};
-use crate::storage::memtable::series_hash;
+use crate::model::{Seqno, Slot, SlotClass};
+use crate::storage::columns::Columns;
+use crate::storage::memtable::{Run, series_hash};
 use crate::storage::sstable::TableError;
 
 /// Progress of a search for the newest sample over several calls: what lies above has been looked through.
@@ -31,6 +32,11 @@ pub fn newest<'a>(
     if !view.keys.contains(series) {
         return Ok(Step::Ready(None));
     }
+    if search.up_to.is_none()
+        && let Some(found) = newest_at_hand(view, series)
+    {
+        return Ok(Step::Ready(Some(found)));
+    }
     let target = Target { series, class: SlotClass::Time, reverse: true };
     let times = (i64::MIN, search.up_to.unwrap_or(i64::MAX));
     let mut merge = series_merge(view, target, times);
@@ -45,6 +51,27 @@ pub fn newest<'a>(
     }
     let found = if scratch.best.is_empty() { None } else { visible(&scratch.best, 0, Seqno(0)) };
     Ok(Step::Ready(found))
+}
+
+/// The last entry of the memtables, when it is plainly the answer: what nearly every call finds while a series is being
+/// written.
+fn newest_at_hand<'a>(view: &View<'a>, series: &[u8]) -> Option<Found<'a>> {
+    let hash = series_hash(series);
+    let runs = view.memtables.iter().filter_map(|memtable| memtable.run(hash, series, SlotClass::Time));
+    let last = |run: Run<'a>| {
+        let (columns, range) = run.piece(run.piece_count() - 1);
+        (columns, range.end - 1)
+    };
+    let by_time_and_seqno =
+        |(columns, index): &(&'a Columns, usize)| (columns.times()[*index], columns.seqno(*index));
+    let (columns, index) = runs.map(last).max_by_key(by_time_and_seqno)?;
+    let (time, seqno) = by_time_and_seqno(&(columns, index));
+    // Tables come with the latest sample first.
+    let tables_end = view.version.tables_of(SlotClass::Time).first().map(|table| table.meta.time_max);
+    if seqno > view.snapshot || tables_end.is_some_and(|end| end >= time) {
+        return None;
+    }
+    visible(columns, index, covering_delete(view, hash, series, Slot::Time(time)))
 }
 
 /// Whether a series has a visible entry of a class.

@@ -73,7 +73,7 @@ fn newest_in_memtables<'a>(
 }
 
 /// Highest seqno of the range deletes that cover the slot.
-fn covering_delete(view: &View<'_>, hash: u64, series: &[u8], slot: Slot) -> Seqno {
+pub(super) fn covering_delete(view: &View<'_>, hash: u64, series: &[u8], slot: Slot) -> Seqno {
     let sets = view.memtables.iter().map(|memtable| memtable.deletes());
     let sets = sets.chain([view.version.deletes()]);
     sets.map(|set| set.covering(hash, series, slot, view.snapshot)).max().unwrap_or_default()

@@ -3,6 +3,8 @@
 use crate::daemon::{Daemon, tskv};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -128,6 +130,89 @@ fn output_nobody_reads_is_no_error_message() {
         .unwrap();
     assert_eq!(full.status.code(), Some(1), "a full disk is an error");
     assert!(String::from_utf8_lossy(&full.stderr).contains("stdout"));
+}
+
+#[test]
+fn password_is_asked_for_and_enough() {
+    // A daemon with a password that answers without one has none.
+    let directory = tempfile::tempdir().unwrap();
+    let (right, wrong) = (directory.path().join("right"), directory.path().join("wrong"));
+    for (path, content) in [(&right, "geheim\n"), (&wrong, "geraten\n")] {
+        std::fs::write(path, content).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let (right, wrong) = (right.to_str().unwrap(), wrong.to_str().unwrap());
+    let daemon = Daemon::start(&directory.path().join("store"), &["--password-file", right]);
+    for arguments in [&["put", "a", "1", "1"][..], &["get", "a", "--password-file", wrong]] {
+        let output = daemon.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.to_lowercase().contains("password"), "{said}");
+    }
+    daemon.ok(&["put", "a", "1", "1", "--password-file", right]);
+    daemon.ok(&["bench", "--protocol", "resp", "-n", "10", "--password-file", right]);
+    assert!(!daemon.log().contains("geheim") && !daemon.log().contains("geraten"));
+}
+
+#[test]
+fn systemd_hears_when_it_is_ready_and_when_it_stops() {
+    // A unit of Type=notify that never hears READY=1 is killed after its start timeout.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut daemon = tskv()
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data"])
+        .arg(directory.path().join("store"))
+        .env("NOTIFY_SOCKET", &path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut buf = [0; 256];
+    let mut hear = || {
+        let count = socket.recv(&mut buf).unwrap();
+        String::from_utf8_lossy(&buf[..count]).into_owned()
+    };
+    assert!(hear().contains("READY=1"));
+    Command::new("kill").arg(daemon.id().to_string()).status().unwrap();
+    assert!(hear().contains("STOPPING=1"));
+    assert!(daemon.wait().unwrap().success());
+}
+
+#[test]
+fn closed_standard_streams_do_not_reach_the_store() {
+    // With 0, 1 and 2 closed, the first files opened get these numbers, and a log line would land in the store.
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("store");
+    let notify = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&notify).unwrap();
+    let script = format!(
+        "exec {} serve --listen 127.0.0.1:0 --admin off --data {} <&- >&- 2>&-",
+        env!("CARGO_BIN_EXE_tskv"),
+        data.display()
+    );
+    let mut daemon = Command::new("sh").args(["-c", &script]).env("NOTIFY_SOCKET", &notify).spawn().unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.recv(&mut [0; 256]).unwrap();
+    Command::new("kill").arg(daemon.id().to_string()).status().unwrap();
+    assert!(daemon.wait().unwrap().success());
+    let check = tskv().arg("check").arg(&data).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+}
+
+#[test]
+fn unusable_directory_is_a_clear_message() {
+    // "Permission denied" alone does not say of what.
+    for data in ["/proc/tskv", "/dev/null/store"] {
+        let output = tskv()
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", data])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{data}: {said}");
+        assert!(said.contains(data) && !said.contains("panicked"), "{data}: {said}");
+    }
 }
 
 #[test]
