@@ -207,7 +207,7 @@ fn bind(addresses: &[SocketAddr], cores: usize) -> Result<Bound, ServeError> {
     let mut per_core = vec![Vec::new(); cores];
     let mut bound = Vec::new();
     for address in addresses {
-        let listeners = sys::bind_listeners(*address, cores)
+        let listeners = bind_patiently(*address, cores)
             .map_err(|source| ServeError::Bind { address: *address, source })?;
         bound.extend(listeners.first().map(|(_, address)| *address));
         for (listener, core) in listeners.into_iter().zip(&mut per_core) {
