@@ -1,3 +1,5 @@
+//! Import against a daemon in memory: what is stored, and which line is to blame.
+
 use super::super::args::{Cli, Command as CliCommand};
 use super::super::export::export;
 use super::super::fake_server::FakeServer;
