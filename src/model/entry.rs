@@ -96,6 +96,7 @@ mod tests {
 
     #[test]
     fn ranges_that_only_touch_do_not_overlap() {
+        // Neighbouring shards would believe that they share a key, and both would answer for it.
         let range = |start: &[u8], end: &[u8]| KeyRange { start: start.into(), end: Some(end.into()) };
         assert!(!range(b"a", b"b").overlaps(&range(b"b", b"c")));
         assert!(range(b"a", b"c").overlaps(&range(b"b", b"d")));

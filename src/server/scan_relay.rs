@@ -100,6 +100,7 @@ mod tests {
 
     #[test]
     fn a_scan_ends_at_its_limit() {
+        // A client that asked for two entries would get credit for more, or wait for ever.
         let router = Router::new(&[(*b"g").into()]);
         let mut relay = ScanRelay::new(0, 0, request(KeyRange::all(), false), 2, &router);
         relay.chunk_sent(10);

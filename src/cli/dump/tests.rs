@@ -1,3 +1,5 @@
+//! Files of a real store, printed in words.
+
 use super::*;
 use crate::cli::args::DataArgs;
 use crate::cli::check;

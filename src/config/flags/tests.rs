@@ -1,3 +1,5 @@
+//! Every flag: its default, what it takes, what it refuses.
+
 use super::super::BackendKind;
 use super::*;
 use crate::model::TimeUnit;

@@ -1,3 +1,5 @@
+//! Flag, environment and file: which wins, and what each refuses.
+
 use super::*;
 use std::os::unix::ffi::OsStringExt;
 
