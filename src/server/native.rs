@@ -126,7 +126,10 @@ impl Desk<'_> {
     fn native_data(&mut self, id: ConnectionId, header: &FrameHeader, command: Command<'_>) {
         self.count(id, kind_of(&command), entries_of(&command));
         let dialect = dialect_of(header);
-        #[expect(clippy::wildcard_enum_match_arm, reason = "every other command goes to the one owner of its key")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "every other command goes to the one owner of its key"
+        )]
         match command {
             Command::PutBatch { entries } => self.put_batch(id, dialect, entries),
             Command::Delete { scope: scope @ (DeleteScope::Prefix { .. } | DeleteScope::All) } => {

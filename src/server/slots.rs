@@ -162,7 +162,8 @@ impl Slots {
     }
     /// Keeps a reply for its turn, or folds it; whatever is next in order goes to the output.
     pub(crate) fn arrive(&mut self, sequence: u64, part: u32, arrived: &Arrived<'_>, output: &mut Output) {
-        let Some(Entry { slot, .. }) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) else {
+        let Some(Entry { slot, .. }) = self.index(sequence).and_then(|index| self.slots.get_mut(index))
+        else {
             unreachable!("a reply came for a slot that is not open: {sequence}")
         };
         match slot {
