@@ -2,12 +2,10 @@
 
 use super::args::Connect;
 use super::error::CliError;
+use crate::client::{Client, ClientError, ClientOptions};
 use crate::config::{Password, read_password_file};
+use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
-
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server to connect to, and the password for it.
 #[derive(Debug)]
@@ -31,25 +29,42 @@ impl Target {
     pub(super) fn password(&self) -> Option<&[u8]> {
         self.password.as_ref().map(Password::reveal)
     }
-    /// Opens a connection to the first address that answers.
+    /// Connects over the native protocol, and authenticates where that is asked for.
+    pub(super) fn client(&self, options: &ClientOptions) -> Result<Client, CliError> {
+        let mut client = Client::connect(&self.address, options)?;
+        if client.info().needs_auth {
+            let password = self.password().ok_or_else(|| {
+                CliError::Failed("the daemon asks for a password; give --password-file".to_owned())
+            })?;
+            client.auth("default", password)?;
+        }
+        Ok(client)
+    }
+    /// Opens a connection to the first address that answers, for other protocols.
     pub(super) fn socket(&self) -> Result<TcpStream, CliError> {
-        let address = &self.address;
-        let resolved = address
-            .to_socket_addrs()
-            .map_err(|error| CliError::Usage(format!("--addr {address}: {error}; write HOST:PORT")))?;
-        let mut failure = format!("--addr {address}: the host has no address");
-        for candidate in resolved {
-            match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
+        let connect_error = |source| ClientError::Connect { address: self.address.clone(), source };
+        let mut failure = ErrorKind::NotFound.into();
+        for candidate in self.address.to_socket_addrs().map_err(connect_error)? {
+            match TcpStream::connect_timeout(&candidate, ClientOptions::default().connect_timeout) {
                 Ok(socket) => {
-                    socket.set_nodelay(true).map_err(CliError::failed)?;
+                    socket.set_nodelay(true).map_err(connect_error)?;
                     return Ok(socket);
                 }
-                Err(error) => {
-                    failure =
-                        format!("no connection to {candidate}: {error}; is `tskv serve` running there?");
-                }
+                Err(error) => failure = error,
             }
         }
-        Err(CliError::Failed(failure))
+        Err(connect_error(failure).into())
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Connect { source, .. } if source.kind() == ErrorKind::InvalidInput => {
+                Self::Usage(format!("{error}; write --addr HOST:PORT"))
+            }
+            ClientError::Connect { .. } => Self::Failed(format!("{error}; is `tskv serve` running there?")),
+            _ => Self::failed(error),
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::connect::Target;
 use super::error::CliError;
 use super::format::{Form, FormatError, write_entry, write_header};
 use super::output::Output;
-use super::session::Session;
+use crate::client::{Client, ClientOptions};
 use crate::model::{KeyRange, ScanRequest, Slot};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -21,9 +21,9 @@ impl From<FormatError> for CliError {
 
 /// Runs the export.
 pub(super) fn run(args: &ExportArgs) -> Result<(), CliError> {
-    let mut session = Session::open(&Target::new(&args.connect)?)?;
+    let mut client = Target::new(&args.connect)?.client(&ClientOptions::default())?;
     let mut output = Output::stdout();
-    let left_out = export(&mut session, args, &mut output)?;
+    let left_out = export(&mut client, args, &mut output)?;
     output.flush().map_err(|error| CliError::output(&error))?;
     if left_out > 0 {
         eprintln!(
@@ -35,7 +35,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), CliError> {
 
 /// Writes everything to `output`; how many timeless values the form left out.
 pub(super) fn export(
-    session: &mut Session,
+    client: &mut Client,
     args: &ExportArgs,
     output: &mut impl Write,
 ) -> Result<u64, CliError> {
@@ -53,12 +53,14 @@ pub(super) fn export(
         reverse: false,
         limit: u64::MAX,
     };
-    write_header(output, form, session.unit()).map_err(|error| CliError::output(&error))?;
+    write_header(output, form, client.info().unit).map_err(|error| CliError::output(&error))?;
     let mut left_out = 0;
-    session.scan(&request, |(series, slot, value)| {
-        let written = write_entry(output, form, series, *slot, *value)?;
-        left_out += u64::from(!written && *slot == Slot::Timeless);
-        Ok(())
-    })?;
+    let mut scan = client.scan(request)?;
+    while let Some(entries) = scan.next_chunk()? {
+        for (series, slot, value) in entries {
+            let written = write_entry(output, form, series, slot, value)?;
+            left_out += u64::from(!written && slot == Slot::Timeless);
+        }
+    }
     Ok(left_out)
 }

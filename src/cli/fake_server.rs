@@ -129,7 +129,7 @@ fn answer(shared: &Shared, request: Request<'_>) -> Result<Vec<Owned>, Status> {
     let mut entries = shared.entries.lock().unwrap();
     match request {
         Request::Hello { .. } => Ok(vec![Owned::Hello(shared.unit)]),
-        Request::ScanCredit { .. } => Ok(Vec::new()),
+        Request::ScanCredit { .. } | Request::ScanCancel => Ok(Vec::new()),
         Request::Data(Command::PutBatch { entries: batch }) => {
             let count = shared.batches.fetch_add(1, Ordering::SeqCst);
             if shared.busy.load(Ordering::SeqCst) && count % 3 == 2 {

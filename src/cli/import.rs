@@ -9,7 +9,7 @@ use super::args::ImportArgs;
 use super::connect::Target;
 use super::csv::{CsvError, CsvReader, parse_value};
 use super::error::CliError;
-use super::session::{Refused, Session};
+use crate::client::{Client, ClientError, ClientOptions};
 use crate::limits::{BATCH_ENTRIES_MAX, SERIES_BYTES_MAX};
 use crate::model::{Command, OwnedValue, Slot, StoredEntry, TimeUnit, ValueType};
 use crate::protocol::binary::{Request, Status};
@@ -43,12 +43,14 @@ pub(super) struct Imported {
 
 /// Runs the import.
 pub(super) fn run(args: &ImportArgs) -> Result<(), CliError> {
-    let mut session = Session::open(&Target::new(&args.connect)?)?;
+    // A daemon that flushes under load may take its time; it answers BUSY when it cannot.
+    let options = ClientOptions { answer_timeout: None, checksums: true, ..ClientOptions::default() };
+    let mut client = Target::new(&args.connect)?.client(&options)?;
     for path in &args.files {
         let position = Arc::new(AtomicU64::new(0));
         let reader = CsvReader::open(path, Arc::clone(&position)).map_err(CliError::failed)?;
         let bar = progress_bar(path);
-        let imported = import(&mut session, reader, args.value_type.into(), &mut |samples| {
+        let imported = import(&mut client, reader, args.value_type.into(), &mut |samples| {
             bar.set_position(position.load(Ordering::Relaxed));
             bar.set_message(format!("{samples} samples"));
         });
@@ -56,7 +58,7 @@ pub(super) fn run(args: &ImportArgs) -> Result<(), CliError> {
         let Imported { samples, times_cut } = imported?;
         eprintln!("{}: {samples} samples", path.display());
         if times_cut > 0 {
-            let unit = session.unit();
+            let unit = client.info().unit;
             eprintln!(
                 "{}: {times_cut} timestamps were cut to whole {unit}, the store's unit",
                 path.display()
@@ -76,14 +78,14 @@ fn progress_bar(path: &Path) -> ProgressBar {
 
 /// Stores every line of one file; returns when all are acknowledged.
 pub(super) fn import(
-    session: &mut Session,
+    client: &mut Client,
     mut reader: CsvReader,
     value_type: ValueType,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Imported, CliError> {
-    let (from, to, value_bytes_max) = (reader.unit(), session.unit(), session.value_bytes_max());
+    let (from, to, value_bytes_max) = (reader.unit(), client.info().unit, client.info().value_bytes_max);
     let mut imported = Imported::default();
-    let mut pipeline = Pipeline { session, in_flight: VecDeque::new() };
+    let mut pipeline = Pipeline { client, in_flight: VecDeque::new() };
     let mut batch = Batch::default();
     // The borrow of the sample ends before the reader may be asked for an error about it.
     loop {
@@ -161,7 +163,7 @@ impl Batch {
     fn is_full(&self) -> bool {
         self.entries.len() >= BATCH_ENTRIES || self.series.len() + self.value_bytes >= BATCH_BYTES
     }
-    fn queue(&self, session: &mut Session) -> u64 {
+    fn queue(&self, client: &mut Client) -> u64 {
         let mut rest = self.series.as_slice();
         let entries = self
             .entries
@@ -172,20 +174,27 @@ impl Batch {
                 StoredEntry { series, slot: Slot::Time(*time), value: value.borrow() }
             })
             .collect();
-        session.queue(&Request::Data(Command::PutBatch { entries }))
+        client.queue(&Request::Data(Command::PutBatch { entries }))
     }
+}
+
+/// What the daemon said to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answered {
+    Stored,
+    Busy,
 }
 
 /// Batches on their way, oldest first.
 struct Pipeline<'a> {
-    session: &'a mut Session,
+    client: &'a mut Client,
     in_flight: VecDeque<InFlight>,
 }
 
 struct InFlight {
     id: u64,
     batch: Batch,
-    outcome: Option<Result<(), Refused>>,
+    outcome: Option<Answered>,
 }
 
 impl Pipeline<'_> {
@@ -197,9 +206,9 @@ impl Pipeline<'_> {
         while self.in_flight.len() >= BATCHES_IN_FLIGHT {
             self.settle()?;
         }
-        let id = batch.queue(self.session);
+        let id = batch.queue(self.client);
         self.in_flight.push_back(InFlight { id, batch, outcome: None });
-        self.session.flush()
+        Ok(self.client.send_queued()?)
     }
 
     /// Waits until everything is acknowledged.
@@ -210,26 +219,31 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Waits for one response, and lets go of the batches at the front that are acknowledged.
+    /// Waits for one answer, and lets go of the batches at the front that are stored.
     fn settle(&mut self) -> Result<(), CliError> {
         self.receive()?;
-        while let Some(Some(outcome)) = self.in_flight.front().map(|first| first.outcome.clone()) {
+        while let Some(outcome) = self.in_flight.front().and_then(|first| first.outcome) {
             match outcome {
-                Ok(()) => drop(self.in_flight.pop_front()),
-                Err(refused) if refused.status == Status::Busy => return self.send_again(),
-                Err(refused) => return Err(refused.into()),
+                Answered::Stored => drop(self.in_flight.pop_front()),
+                Answered::Busy => return self.send_again(),
             }
         }
         Ok(())
     }
 
+    /// Waits for the next answer. A refusal other than BUSY ends the import.
     fn receive(&mut self) -> Result<(), CliError> {
-        let in_flight = &mut self.in_flight;
-        self.session.receive(|id, response| {
-            if let Some(answered) = in_flight.iter_mut().find(|flying| flying.id == id) {
-                answered.outcome = Some(response.map(|_| ()));
-            }
-        })
+        let (id, answer) = self.client.next_answer()?;
+        let outcome = match answer.map(|_| ()) {
+            Ok(()) => Answered::Stored,
+            Err(error) if error.status() == Some(Status::Busy) => Answered::Busy,
+            Err(error) => return Err(error.into()),
+        };
+        match self.in_flight.iter_mut().find(|flying| flying.id == id) {
+            Some(answered) => answered.outcome = Some(outcome),
+            None => return Err(ClientError::Unexpected { found: "another request's id" }.into()),
+        }
+        Ok(())
     }
 
     /// Sends everything in flight again, in order, one after the other, until the daemon takes it.
@@ -238,16 +252,18 @@ impl Pipeline<'_> {
             self.receive()?;
         }
         let mut retries = 0;
-        while let Some(mut first) = self.in_flight.pop_front() {
-            first.id = first.batch.queue(self.session);
-            match self.session.receive(|_, response| response.map(|_| ()))? {
-                Ok(()) => retries = 0,
-                Err(refused) if refused.status == Status::Busy && retries < RETRIES_MAX => {
-                    retries += 1;
-                    self.in_flight.push_front(first);
-                    pause();
-                }
-                Err(refused) => return Err(refused.into()),
+        while let Some(first) = self.in_flight.front_mut() {
+            first.id = first.batch.queue(self.client);
+            first.outcome = None;
+            self.client.send_queued()?;
+            self.receive()?;
+            if self.in_flight.pop_front_if(|first| first.outcome == Some(Answered::Stored)).is_some() {
+                retries = 0;
+            } else if retries < RETRIES_MAX {
+                retries += 1;
+                pause();
+            } else {
+                return Err(CliError::Failed("the daemon has been busy for a minute; giving up".to_owned()));
             }
         }
         Ok(())

@@ -6,9 +6,8 @@ use super::csv::parse_value;
 use super::error::CliError;
 use super::format::{Form, write_entry, write_value};
 use super::output::Output;
-use super::session::Session;
-use crate::model::{Command, DeleteScope, KeyRange, ScanRequest, Slot, TimeUnit, check_series};
-use crate::protocol::binary::{Request, Response};
+use crate::client::{Client, ClientOptions};
+use crate::model::{DeleteScope, KeyRange, ScanRequest, Slot, TimeUnit, check_series};
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -16,11 +15,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// `tskv ping`
 pub(super) fn ping(connect: &Connect) -> Result<(), CliError> {
-    let mut session = open(connect)?;
+    let mut client = open(connect)?;
     let start = now();
-    session.call(&Request::Ping { payload: b"" })?;
+    client.ping()?;
     let micros = start.elapsed().as_micros();
-    let line = format!("{} answered in {micros} us", session.server());
+    let line = format!("{} answered in {micros} us", client.info().server);
     print(|output| writeln!(output, "{line}"))
 }
 
@@ -28,25 +27,22 @@ pub(super) fn ping(connect: &Connect) -> Result<(), CliError> {
 pub(super) fn put(args: &PutArgs) -> Result<(), CliError> {
     let series = series(&args.series)?;
     let value = parse_value(args.value_type.into(), args.value.as_bytes()).map_err(CliError::Usage)?;
-    let mut session = open(&args.connect)?;
+    let mut client = open(&args.connect)?;
     let time = match args.time {
-        PutTime::Now => current_time(session.unit())?,
+        PutTime::Now => current_time(client.info().unit)?,
         PutTime::At(time) => time,
     };
-    session.call(&Request::Data(Command::Put { series, slot: Slot::Time(time), value }))
+    Ok(client.put(series, Slot::Time(time), value)?)
 }
 
 /// `tskv get`
 pub(super) fn get(args: &GetArgs) -> Result<(), CliError> {
     let series = series(&args.series)?;
-    let command = match args.time {
-        Some(time) => Command::GetAt { series, time },
-        None => Command::GetNewest { series },
+    let mut client = open(&args.connect)?;
+    let sample = match args.time {
+        Some(time) => client.get_at(series, time)?.map(|value| (time, value)),
+        None => client.get_newest(series)?,
     };
-    let sample = open(&args.connect)?.ask(&Request::Data(command), |response| match response {
-        Response::Sample(sample) => sample.map(|(time, value)| (time, value.into_owned())),
-        _ => None,
-    })??;
     let Some((time, value)) = sample else {
         eprintln!("tskv: no such value");
         return Err(CliError::Negative);
@@ -62,31 +58,42 @@ pub(super) fn get(args: &GetArgs) -> Result<(), CliError> {
 
 /// `tskv delete`
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), CliError> {
-    let command = delete_command(args)?;
-    open(&args.connect)?.call(&Request::Data(command))
+    let what = what_to_delete(args)?;
+    let mut client = open(&args.connect)?;
+    match what {
+        What::Slot { series, time } => client.delete_slot(series, Slot::Time(time))?,
+        What::Scope(scope) => client.delete(scope)?,
+    }
+    Ok(())
 }
 
-fn delete_command(args: &DeleteArgs) -> Result<Command<'_>, CliError> {
+/// What a command line asks to delete.
+enum What<'a> {
+    Slot { series: &'a [u8], time: i64 },
+    Scope(DeleteScope<'a>),
+}
+
+fn what_to_delete(args: &DeleteArgs) -> Result<What<'_>, CliError> {
     if args.everything {
-        return Ok(Command::Delete { scope: DeleteScope::All });
+        return Ok(What::Scope(DeleteScope::All));
     }
     if let Some(prefix) = &args.prefix {
         let prefix = prefix.as_bytes();
         if prefix.is_empty() {
             return Err(CliError::Usage("an empty prefix covers everything; say --everything".to_owned()));
         }
-        return Ok(Command::Delete { scope: DeleteScope::Prefix { prefix } });
+        return Ok(What::Scope(DeleteScope::Prefix { prefix }));
     }
     let series = series(args.series.as_deref().unwrap_or_default())?;
     Ok(match (args.time, args.from, args.to) {
-        (Some(time), ..) => Command::DeleteSlot { series, slot: Slot::Time(time) },
-        (None, None, None) => Command::Delete { scope: DeleteScope::Series { series } },
+        (Some(time), ..) => What::Slot { series, time },
+        (None, None, None) => What::Scope(DeleteScope::Series { series }),
         (None, from, to) => {
             let (from, to) = (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX));
             if from > to {
                 return Err(CliError::Usage(format!("--from {from} lies after --to {to}")));
             }
-            Command::Delete { scope: DeleteScope::TimeRange { series, from, to } }
+            What::Scope(DeleteScope::TimeRange { series, from, to })
         }
     })
 }
@@ -107,20 +114,19 @@ pub(super) fn scan(args: &ScanArgs) -> Result<(), CliError> {
     let (from, to) = (args.range.from, args.range.to);
     let request = ScanRequest { keys, from, to, all_slots: false, reverse: args.reverse, limit };
     let mut output = Output::stdout();
-    open(&args.connect)?.scan(&request, |(series, slot, value)| {
-        write_entry(&mut output, Form::Text, series, *slot, *value).map(|_| ()).map_err(CliError::from)
-    })?;
+    let mut client = open(&args.connect)?;
+    let mut scan = client.scan(request)?;
+    while let Some(entries) = scan.next_chunk()? {
+        for (series, slot, value) in entries {
+            write_entry(&mut output, Form::Text, series, slot, value)?;
+        }
+    }
     output.flush().map_err(|error| CliError::output(&error))
 }
 
 /// `tskv stats`
 pub(super) fn stats(args: &StatsArgs) -> Result<(), CliError> {
-    let pairs = open(&args.connect)?.ask(&Request::Stats, |response| match response {
-        Response::Stats(pairs) => {
-            pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
-        }
-        _ => Vec::new(),
-    })??;
+    let pairs = open(&args.connect)?.stats()?;
     print(|output| {
         for (name, value) in &pairs {
             match name.as_str() {
@@ -136,16 +142,16 @@ pub(super) fn stats(args: &StatsArgs) -> Result<(), CliError> {
 
 /// `tskv flush`
 pub(super) fn flush(connect: &Connect) -> Result<(), CliError> {
-    open(connect)?.call(&Request::Flush)
+    Ok(open(connect)?.flush()?)
 }
 
 /// `tskv compact`
 pub(super) fn compact(connect: &Connect) -> Result<(), CliError> {
-    open(connect)?.call(&Request::Compact)
+    Ok(open(connect)?.compact()?)
 }
 
-fn open(connect: &Connect) -> Result<Session, CliError> {
-    Session::open(&Target::new(connect)?)
+fn open(connect: &Connect) -> Result<Client, CliError> {
+    Target::new(connect)?.client(&ClientOptions::default())
 }
 
 fn series(text: &OsStr) -> Result<&[u8], CliError> {

@@ -20,7 +20,6 @@ mod import;
 mod keys;
 mod output;
 pub mod serve;
-mod session;
 
 pub use args::ServeArgs;
 

@@ -1,7 +1,8 @@
 //! A blocking client of the native protocol.
 //!
-//! One connection, one thread. Calls wait for their answer; [`Client::submit_batch`] lets a window of batches fly, and
-//! [`Client::scan`] streams under flow control. After a [`ClientError::Connection`], [`ClientError::Closed`] or
+//! One connection, one thread. Calls wait for their answer; [`Client::submit_batch`] lets a window of batches fly,
+//! [`Client::scan`] streams under flow control, [`Client::queue`] and [`Client::next_answer`] leave the window to the
+//! caller. After a [`ClientError::Connection`], [`ClientError::Closed`] or
 //! [`ClientError::Frame`] the connection is of no more use; open another.
 #![forbid(unsafe_code)]
 
@@ -351,18 +352,47 @@ impl Client {
         }
     }
 
-    fn send(&mut self, request: &Request<'_>) -> Result<u64, ClientError> {
+    /// Puts a request behind those that wait to be sent, for callers that keep several in flight and match the
+    /// answers themselves; gives its id. Mix with other calls only when nothing is in flight.
+    pub fn queue(&mut self, request: &Request<'_>) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.send_as(id, request)?;
+        encode_request(&mut self.output, id, self.options.checksums, request);
+        id
+    }
+
+    /// Sends what is queued, at once.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn send_queued(&mut self) -> Result<(), ClientError> {
+        let outcome = self.stream.write_all(&self.output);
+        self.output.clear();
+        Ok(outcome?)
+    }
+
+    /// Waits for the next answer, whosever it is: the id of its request, and what the server says.
+    ///
+    /// # Errors
+    /// When the connection breaks or ends. A refusal of the one request is the inner error.
+    pub fn next_answer(&mut self) -> Result<(u64, Result<Response<'_>, ClientError>), ClientError> {
+        let frame = self.receive()?;
+        match frame.header.request_id {
+            // Id 0 tells why the connection ends.
+            0 => self.response(&frame).and(Err(ClientError::Closed)),
+            id => Ok((id, self.response(&frame))),
+        }
+    }
+
+    fn send(&mut self, request: &Request<'_>) -> Result<u64, ClientError> {
+        let id = self.queue(request);
+        self.send_queued()?;
         Ok(id)
     }
 
     fn send_as(&mut self, id: u64, request: &Request<'_>) -> Result<(), ClientError> {
-        self.output.clear();
         encode_request(&mut self.output, id, self.options.checksums, request);
-        self.stream.write_all(&self.output)?;
-        Ok(())
+        self.send_queued()
     }
 
     /// Waits for one frame. It stays in the buffer until the next call.

@@ -7,6 +7,7 @@ use crate::io::{DirEntry, EntryKind, FileLock, Files};
 use crate::model::FileRef;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -34,7 +35,7 @@ struct World {
     durable_names: BTreeMap<PathBuf, Node>,
     calls: u64,
     die_at: Option<u64>,
-    fail_at: Option<u64>,
+    fail_at: Option<Range<u64>>,
     dead: bool,
     space: Option<u64>,
     locked: bool,
@@ -70,10 +71,11 @@ impl TestDisk {
         let mut world = self.world();
         world.die_at = Some(world.calls + count);
     }
-    /// Lets the `count`-th changing call from now fail, and only that one. A write may leave a part of its bytes.
-    pub(crate) fn fail_after(&self, count: u64) {
+    /// Lets the `count`-th changing call from now fail, and `width` in all. A write may leave a part of its bytes.
+    pub(crate) fn fail_after(&self, count: u64, width: u64) {
         let mut world = self.world();
-        world.fail_at = Some(world.calls + count);
+        let first = world.calls + count;
+        world.fail_at = Some(first..first + width);
     }
     /// Whether the machine has died.
     pub(crate) fn is_dead(&self) -> bool {
@@ -192,7 +194,8 @@ impl World {
         self.calls += 1;
         self.dead = self.die_at.is_some_and(|at| self.calls >= at);
         self.alive()?;
-        if self.fail_at == Some(self.calls) { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+        let fails = self.fail_at.as_ref().is_some_and(|calls| calls.contains(&self.calls));
+        if fails { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
     }
     fn alive(&self) -> io::Result<()> {
         if self.dead { Err(io::Error::other("the machine is dead")) } else { Ok(()) }

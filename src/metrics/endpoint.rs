@@ -4,8 +4,8 @@
 //! accept -> read until `answer` has a reply (5 s, 8 KiB) -> write it (10 s) -> close
 //! ```
 //! Invariants: at most [`CONNECTIONS_MAX`] connections; one more evicts the oldest, so that idle ones cannot shut a
-//! scraper out. Every connection ends by its deadline. Running out of descriptors closes the newcomer instead of
-//! spinning: one descriptor is held in reserve for that. The thread sleeps in `poll(2)` when nothing happens, and
+//! scraper out. Every connection ends by its deadline. Running out of descriptors also evicts the oldest; when there is
+//! none, the newcomer is closed, for which one descriptor is held in reserve, instead of spinning. The thread sleeps in `poll(2)` when nothing happens, and
 //! [`Endpoint`] wakes it to stop. What a request means is the caller's affair: this file never looks into one.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -172,6 +172,8 @@ impl Server {
                     self.connections.push_back(Connection { socket, head, reply, sent: 0, deadline });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // The newcomer is more likely to want something than the one that has waited longest.
+                Err(error) if is_out_of_descriptors(&error) && self.connections.pop_front().is_some() => {}
                 Err(error) if is_out_of_descriptors(&error) => {
                     self.refuse_one();
                     return;
@@ -182,15 +184,13 @@ impl Server {
         }
     }
 
-    /// Closes the connection that waits longest, at the cost of the reserve, and of the oldest open one if there is
-    /// none: otherwise `poll` would report the listener for ever.
+    /// Accepts and closes one connection at the cost of the reserve: otherwise `poll` would report the listener for
+    /// ever. Only called when there is no connection of our own to give up.
     fn refuse_one(&mut self) {
-        if self.reserve.take().is_none() {
-            self.connections.pop_front();
-        }
+        drop(self.reserve.take());
         drop(self.listener.accept());
         self.reserve = File::open("/dev/null").ok();
-        if self.reserve.is_none() && self.connections.is_empty() {
+        if self.reserve.is_none() {
             // Someone took the descriptor in between; without a pause this would spin until one is free.
             let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 50_000_000 }));
         }

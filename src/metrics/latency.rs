@@ -253,9 +253,9 @@ mod tests {
     fn bucket_bounds_are_inclusive() {
         // Prometheus defines `le` as "at most".
         let mut buckets = Buckets::default();
-        buckets.record(50_000);
-        buckets.record(50_001);
-        buckets.record(u64::MAX);
+        buckets.record(50_000, 1);
+        buckets.record(50_001, 1);
+        buckets.record(u64::MAX, 1);
         assert_eq!((buckets.counts[0], buckets.counts[1], buckets.counts[BUCKET_COUNT - 1]), (1, 1, 1));
     }
 }

@@ -493,11 +493,17 @@ impl<B: Backend> CoreLoop<B> {
             ToShard::SegmentReady(segment) => Event::SegmentReady(segment),
             ToShard::SegmentFailed(errno) => {
                 log::warn!("core {}: no new log segment for now: {errno}", self.net.core);
-                Event::SegmentDelayed
+                if !errno.is_out_of_space() {
+                    return;
+                }
+                Event::DiskFull
             }
             ToShard::FlushFailed { memtable, errno } => {
                 log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
-                return;
+                if !errno.is_out_of_space() {
+                    return;
+                }
+                Event::DiskFull
             }
             ToShard::FreezeNow { ticket } => Event::FreezeNow { ticket },
             ToShard::ReportHorizon => Event::ReportHorizon,

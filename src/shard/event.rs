@@ -23,8 +23,9 @@ pub enum Event<'a> {
     Version { version: Arc<Version>, flushed: Vec<u64>, retired: Vec<SegmentSeq> },
     /// A segment was made ready.
     SegmentReady(SegmentSpec),
-    /// A segment could not be made: the disk is full. It will be tried again without being asked.
-    SegmentDelayed,
+    /// A segment could not be made, or a memtable not flushed: the disk is full. Both are tried again without being
+    /// asked.
+    DiskFull,
     /// Close the open segment, freeze what is in memory, send it for flushing, then answer with the ticket.
     FreezeNow { ticket: u64 },
     /// Report the horizon now.

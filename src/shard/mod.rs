@@ -44,6 +44,9 @@ use std::sync::Arc;
 /// A write that finds no room in log or memory waits this long before it is refused with BUSY.
 const STALL_NS_MAX: u64 = 5_000_000_000;
 
+/// A scan whose client takes no chunk for this long is ended: it keeps memtables and tables alive.
+const CREDIT_NS_MAX: u64 = 60_000_000_000;
+
 /// What a shard is made for.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
@@ -136,14 +139,16 @@ pub struct Shard {
     runnable: VecDeque<ParkId>,
     /// Writes without room, in order of arrival.
     stalled: VecDeque<ParkId>,
+    /// Scans without credit and when to end them, in order of time; some have got credit since.
+    awaiting_credit: VecDeque<(u64, ParkId)>,
     /// Open snapshots and how many operations read at each.
     snapshots: BTreeMap<Seqno, usize>,
     next_seqno: Seqno,
     /// Segments whose retirement has been asked for.
     releasing: BTreeSet<SegmentSeq>,
     segment_requested: bool,
-    /// The disk is full: no new segment can be made.
-    segment_delayed: bool,
+    /// The disk is full: no new segment can be made, or no memtable flushed.
+    disk_full: bool,
     closing: bool,
     /// The writes without room are being tried again: others wait behind them.
     retrying: bool,
@@ -214,11 +219,12 @@ impl Shard {
             parking: Parking::default(),
             runnable: VecDeque::new(),
             stalled: VecDeque::new(),
+            awaiting_credit: VecDeque::new(),
             snapshots: BTreeMap::new(),
             next_seqno: options.seqno_start,
             releasing: BTreeSet::new(),
             segment_requested: false,
-            segment_delayed: false,
+            disk_full: false,
             closing: false,
             retrying: false,
             active_since_ns: None,
@@ -252,18 +258,19 @@ impl Shard {
                     self.releasing.remove(&segment);
                     self.log.release(segment);
                 }
+                self.disk_full &= flushed.is_empty();
                 flushed.into_iter().for_each(|id| self.drop_flushed(id));
                 self.horizon_due_ns = now_ns;
                 self.retry_stalled(now_ns, fx);
             }
             Event::SegmentReady(segment) => {
                 self.segment_requested = false;
-                self.segment_delayed = false;
+                self.disk_full = false;
                 self.log.add_ready(segment);
                 self.retry_stalled(now_ns, fx);
             }
-            Event::SegmentDelayed => {
-                self.segment_delayed = true;
+            Event::DiskFull => {
+                self.disk_full = true;
                 self.retry_stalled(now_ns, fx);
             }
             Event::FreezeNow { ticket } => {
@@ -275,6 +282,7 @@ impl Shard {
             Event::Slice => self.run_slice(now_ns, fx),
             Event::Maintain => {
                 self.expire_stalled(now_ns, fx);
+                self.expire_scans(now_ns, fx);
                 self.maintain(now_ns, fx);
             }
             Event::Close => {
@@ -329,9 +337,10 @@ impl Shard {
         let horizon = (self.horizon() != self.horizon_reported).then_some(self.horizon_due_ns);
         let stall = self.stalled.front().and_then(|id| match self.parking.get(*id)?.state {
             ParkState::Stalled { deadline_ns } => Some(deadline_ns),
-            ParkState::Reading | ParkState::Runnable | ParkState::Credit => None,
+            ParkState::Reading | ParkState::Runnable | ParkState::Credit { .. } => None,
         });
-        [age, self.sync_deadline_ns, horizon, stall].into_iter().flatten().min().unwrap_or(u64::MAX)
+        let credit = self.awaiting_credit.front().map(|(deadline_ns, _)| *deadline_ns);
+        [age, self.sync_deadline_ns, horizon, stall, credit].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
     /// Counts since the start.
     #[must_use]
@@ -497,7 +506,11 @@ impl Shard {
                 parked.state = ParkState::Runnable;
                 self.runnable.push_back(id);
             }
-            Pause::Credit => parked.state = ParkState::Credit,
+            Pause::Credit => {
+                let deadline_ns = now_ns.saturating_add(CREDIT_NS_MAX);
+                parked.state = ParkState::Credit { deadline_ns };
+                self.awaiting_credit.push_back((deadline_ns, id));
+            }
             Pause::Stall => {
                 if !matches!(parked.state, ParkState::Stalled { .. }) {
                     self.counters.stalls += 1;
@@ -585,7 +598,7 @@ impl Shard {
         while let Some(id) = self.stalled.front().copied() {
             let expired = match self.parking.get_mut(id).map(|parked| parked.state) {
                 Some(ParkState::Stalled { deadline_ns }) => deadline_ns <= now_ns,
-                Some(ParkState::Reading | ParkState::Runnable | ParkState::Credit) | None => true,
+                Some(ParkState::Reading | ParkState::Runnable | ParkState::Credit { .. }) | None => true,
             };
             if !expired {
                 return;
@@ -598,12 +611,35 @@ impl Shard {
         }
     }
 
+    /// Ends scans whose client takes nothing.
+    fn expire_scans(&mut self, now_ns: u64, fx: &mut impl Effects) {
+        while let Some((deadline_ns, id)) = self.awaiting_credit.front().copied()
+            && deadline_ns <= now_ns
+        {
+            self.awaiting_credit.pop_front();
+            let still_waits = |parked: &Parked| parked.state == ParkState::Credit { deadline_ns };
+            if !self.parking.get(id).is_some_and(still_waits) {
+                continue;
+            }
+            let Some(parked) = self.parking.take(id) else { continue };
+            let seconds = usize::try_from(CREDIT_NS_MAX / 1_000_000_000).unwrap_or(usize::MAX);
+            let error = ReplyError::Limit { what: "the scan's wait for credit, in seconds,", max: seconds };
+            fx.reply(parked.operation, Reply::Error(error), Lsn(0));
+            self.finish(parked.task);
+            self.release(now_ns, &parked.command.borrow(), fx);
+        }
+    }
+
     fn cancel(&mut self, now_ns: u64, operation: OperationId, fx: &mut impl Effects) {
         let found = self
             .parking
             .iter_mut()
             .find(|(_, parked)| parked.operation == operation && !writes(&parked.command.borrow()))
             .map(|(id, _)| id);
+        let queued = if found.is_none() { self.parking.remove_queued(operation) } else { None };
+        if queued.is_some_and(|queued| matches!(queued.command.borrow(), Command::Scan(_))) {
+            fx.reply(operation, Reply::ScanChunk { entries: &[], last: true }, Lsn(0));
+        }
         // Block reads that fly for it end in their flight; it is no longer among the waiting.
         if let Some(parked) = found.and_then(|id| self.parking.take(id)) {
             // Whoever asked counts on a last chunk, or waits for nothing else.

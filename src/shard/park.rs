@@ -35,8 +35,8 @@ pub(crate) enum ParkState {
     Reading,
     /// For its turn to run another slice.
     Runnable,
-    /// For the client to take more of a scan.
-    Credit,
+    /// For the client to take more of a scan; ended after this time of the monotonic clock, since it keeps memory.
+    Credit { deadline_ns: u64 },
     /// For room in the log or the memtable; refused after this time of the monotonic clock.
     Stalled { deadline_ns: u64 },
 }
@@ -139,6 +139,19 @@ impl Parking {
     /// Changes an operation's state.
     pub(crate) fn get_mut(&mut self, id: ParkId) -> Option<&mut Parked> {
         self.parked.get_mut(&id)
+    }
+    /// Forgets a command that has not been started.
+    pub(crate) fn remove_queued(&mut self, operation: OperationId) -> Option<Queued> {
+        let queues = self.holds.values_mut().chain([&mut self.barrier]);
+        for queue in queues {
+            if let Some(index) = queue.iter().position(|queued| queued.operation == operation) {
+                let queued = queue.remove(index)?;
+                self.queued -= 1;
+                self.bytes -= queued.command.bytes();
+                return Some(queued);
+            }
+        }
+        None
     }
     /// All waiting operations, oldest first.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ParkId, &mut Parked)> {

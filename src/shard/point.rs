@@ -3,8 +3,7 @@
 use super::effect::Effects;
 use super::{Pause, Shard, Task};
 use crate::model::{
-    DeleteScope, EntryOp, KeyKind, OperationId, OwnedValue, Reply, ReplyError, SetCondition, Slot, SlotClass,
-    Value,
+    DeleteScope, EntryOp, KeyKind, Lsn, OperationId, Reply, ReplyError, SetCondition, Slot, SlotClass, Value,
 };
 
 impl Shard {
@@ -16,9 +15,11 @@ impl Shard {
         time: i64,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let found = self.find(task, series, Slot::Time(time))?;
-        self.reply_sample(operation, series, found.map(|value| (time, value)), fx);
-        Ok(())
+        let gate = self.gate(series);
+        self.find_with(task, series, Slot::Time(time), |value| match value {
+            None => fx.reply(operation, Reply::NoSample, gate),
+            Some(value) => fx.reply(operation, Reply::Sample { time, value }, gate),
+        })
     }
 
     pub(super) fn get_newest(
@@ -29,17 +30,6 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
         let found = self.newest(task, series)?;
-        self.reply_sample(operation, series, found, fx);
-        Ok(())
-    }
-
-    fn reply_sample(
-        &mut self,
-        operation: OperationId,
-        series: &[u8],
-        found: Option<(i64, OwnedValue)>,
-        fx: &mut impl Effects,
-    ) {
         let gate = self.gate(series);
         match &found {
             None => fx.reply(operation, Reply::NoSample, gate),
@@ -47,6 +37,7 @@ impl Shard {
                 fx.reply(operation, Reply::Sample { time: *time, value: value.borrow() }, gate);
             }
         }
+        Ok(())
     }
 
     /// SET. A key that holds a series is emptied first; Bloom filters on (key, slot class) tell without a read that it
@@ -82,7 +73,9 @@ impl Shard {
         }
         let gate = self.gate(key);
         match (&old, return_old) {
-            (Some(old), true) => reply_string(operation, old, gate, fx),
+            (Some(old), true) => {
+                reply_if_found(operation, Some(old.borrow()), gate, fx);
+            }
             (None, true) => fx.reply(operation, Reply::Null, gate),
             (_, false) => fx.reply(operation, if wanted { Reply::Ok } else { Reply::Null }, gate),
         }
@@ -97,11 +90,14 @@ impl Shard {
         key: &[u8],
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let found = self.string_of(task, key)?;
         let gate = self.gate(key);
-        match &found {
-            None => fx.reply(operation, Reply::Null, gate),
-            Some(value) => reply_string(operation, value, gate, fx),
+        let replied =
+            self.find_with(task, key, Slot::Timeless, |value| reply_if_found(operation, value, gate, fx))?;
+        if !replied && self.is_series(task, key)? {
+            return Err(Pause::Refused(ReplyError::WrongType));
+        }
+        if !replied {
+            fx.reply(operation, Reply::Null, gate);
         }
         Ok(())
     }
@@ -114,11 +110,9 @@ impl Shard {
         key: &[u8],
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let found = self.find(task, key, Slot::Timeless)?;
         let gate = self.gate(key);
-        match &found {
-            None => fx.reply(operation, Reply::Null, gate),
-            Some(value) => reply_string(operation, value, gate, fx),
+        if !self.find_with(task, key, Slot::Timeless, |value| reply_if_found(operation, value, gate, fx))? {
+            fx.reply(operation, Reply::Null, gate);
         }
         Ok(())
     }
@@ -131,10 +125,14 @@ impl Shard {
         key: &[u8],
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let found = self.string_of(task, key)?;
-        let bytes = found.as_ref().map_or(0, |value| with_text(value, <[u8]>::len));
+        let length = |value: Option<Value<'_>>| value.map(|value| with_text(value, <[u8]>::len));
+        let bytes = self.find_with(task, key, Slot::Timeless, length)?;
+        if bytes.is_none() && self.is_series(task, key)? {
+            return Err(Pause::Refused(ReplyError::WrongType));
+        }
         let gate = self.gate(key);
-        fx.reply(operation, Reply::Integer(i64::try_from(bytes).unwrap_or(i64::MAX)), gate);
+        let bytes = i64::try_from(bytes.unwrap_or_default()).unwrap_or(i64::MAX);
+        fx.reply(operation, Reply::Integer(bytes), gate);
         Ok(())
     }
 
@@ -193,26 +191,26 @@ impl Shard {
         Ok(self.class_exists(task, key, SlotClass::Metadata)?
             || self.class_exists(task, key, SlotClass::Time)?)
     }
-
-    /// The string at a key; WRONGTYPE for a series.
-    fn string_of(&mut self, task: &mut Task, key: &[u8]) -> Result<Option<OwnedValue>, Pause> {
-        let found = self.find(task, key, Slot::Timeless)?;
-        if found.is_none() && self.is_series(task, key)? {
-            return Err(Pause::Refused(ReplyError::WrongType));
-        }
-        Ok(found)
-    }
 }
 
 /// Timeless values that were written natively as numbers read as their text.
-fn with_text<T>(value: &OwnedValue, use_text: impl FnOnce(&[u8]) -> T) -> T {
+fn with_text<T>(value: Value<'_>, use_text: impl FnOnce(&[u8]) -> T) -> T {
     match value {
-        OwnedValue::Bytes(bytes) => use_text(bytes),
-        OwnedValue::F64(number) => use_text(number.to_string().as_bytes()),
-        OwnedValue::I64(number) => use_text(number.to_string().as_bytes()),
+        Value::Bytes(bytes) => use_text(bytes),
+        Value::F64(number) => use_text(number.to_string().as_bytes()),
+        Value::I64(number) => use_text(number.to_string().as_bytes()),
     }
 }
 
-fn reply_string(operation: OperationId, value: &OwnedValue, gate: crate::model::Lsn, fx: &mut impl Effects) {
-    with_text(value, |text| fx.reply(operation, Reply::Bytes(text), gate));
+/// Replies with a string, if there is one.
+fn reply_if_found(
+    operation: OperationId,
+    value: Option<Value<'_>>,
+    gate: Lsn,
+    fx: &mut impl Effects,
+) -> bool {
+    if let Some(value) = value {
+        with_text(value, |text| fx.reply(operation, Reply::Bytes(text), gate));
+    }
+    value.is_some()
 }

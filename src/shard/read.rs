@@ -5,8 +5,8 @@ use super::effect::{Effects, ReadId};
 use super::park::ParkId;
 use super::{Pause, Shard, Task};
 use crate::limits::MEMTABLES_FROZEN_MAX;
-use crate::model::{OwnedValue, Seqno, Slot, SlotClass};
-use crate::storage::memtable::Memtable;
+use crate::model::{OwnedValue, Seqno, Slot, SlotClass, Value};
+use crate::storage::memtable::{Memtable, series_hash};
 use crate::storage::read::{self, BlockRef, Blocks, NewestSearch, Step, View};
 use crate::storage::sstable::{Block, TableError};
 use crate::storage::version::{Table, Version};
@@ -151,6 +151,38 @@ impl Shard {
         }
     }
 
+    /// Whether memory or tables may hold entries of the class: `false` is certain. Costs no read.
+    pub(super) fn may_hold(&mut self, series: &[u8], class: SlotClass) -> bool {
+        let hash = series_hash(series);
+        let frozen = self.memory.frozen.iter().map(|frozen| &*frozen.memtable);
+        let mut memtables = frozen.chain([&self.memory.active]);
+        if memtables.any(|memtable| memtable.run(hash, series, class).is_some()) {
+            return true;
+        }
+        for table in self.memory.version.tables_of(class) {
+            if table.may_contain(series, class) {
+                return true;
+            }
+            self.counters.bloom_negative += 1;
+        }
+        false
+    }
+    /// Passes the visible value of one slot to `take` without copying it.
+    pub(super) fn find_with<T>(
+        &mut self,
+        task: &Task,
+        series: &[u8],
+        slot: Slot,
+        take: impl FnOnce(Option<Value<'_>>) -> T,
+    ) -> Result<T, Pause> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let taken = self.with_view(task, |view, blocks| {
+            let step = read::find_slot(&View { ..*view }, series, slot, blocks, &mut scratch)?;
+            Ok(map_step(step, |found| take(found.map(|found| found.value))))
+        });
+        self.scratch = scratch;
+        taken
+    }
     /// The visible value of one slot.
     pub(super) fn find(
         &mut self,
@@ -158,13 +190,7 @@ impl Shard {
         series: &[u8],
         slot: Slot,
     ) -> Result<Option<OwnedValue>, Pause> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let found = self.with_view(task, |view, blocks| {
-            let step = read::find_slot(&View { ..*view }, series, slot, blocks, &mut scratch)?;
-            Ok(map_step(step, |found| found.map(|found| found.value.into_owned())))
-        });
-        self.scratch = scratch;
-        found
+        self.find_with(task, series, slot, |value| value.map(Value::into_owned))
     }
     /// The newest visible sample.
     pub(super) fn newest(
@@ -189,10 +215,13 @@ impl Shard {
         series: &[u8],
         class: SlotClass,
     ) -> Result<bool, Pause> {
+        if task.capture.is_none() && !self.may_hold(series, class) {
+            return Ok(false);
+        }
         if class == SlotClass::Time {
             return Ok(self.newest(task, series)?.is_some());
         }
-        Ok(self.find(task, series, class.slot(0))?.is_some())
+        self.find_with(task, series, class.slot(0), |value| value.is_some())
     }
 
     /// A block read has ended: hands the block to all that wait for it.

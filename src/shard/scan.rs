@@ -86,7 +86,7 @@ impl Shard {
         let Some((id, parked)) = found else { return };
         if let Progress::Scan(scan) = &mut parked.task.progress {
             scan.credit = scan.credit.saturating_add(chunks);
-            if parked.state == ParkState::Credit {
+            if matches!(parked.state, ParkState::Credit { .. }) && chunks > 0 {
                 parked.state = ParkState::Runnable;
                 self.runnable.push_back(id);
             }

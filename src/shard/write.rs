@@ -114,16 +114,12 @@ impl Shard {
             && self.memory.active.bytes() >= self.options.memtable_bytes
             && !is_delete
         {
-            return Err(if self.segment_delayed {
-                Pause::Refused(ReplyError::NoSpace)
-            } else {
-                Pause::Stall
-            });
+            return Err(if self.disk_full { Pause::Refused(ReplyError::NoSpace) } else { Pause::Stall });
         }
         match self.log.admission(bytes, is_delete) {
             Admission::Admitted => Ok(()),
             Admission::WaitForWrites => Err(Pause::Stall),
-            Admission::WaitForSegment if self.segment_delayed => Err(Pause::Refused(ReplyError::NoSpace)),
+            Admission::WaitForSegment if self.disk_full => Err(Pause::Refused(ReplyError::NoSpace)),
             // The small first segments of a start may be too small for what the full-sized next one takes.
             Admission::TooLarge if bytes <= record_bytes_max(self.options.wal_segment_bytes) => {
                 self.log.rotate();

@@ -4,12 +4,12 @@ use super::Driver;
 use crate::cli::args::TestArg;
 use crate::cli::connect::Target;
 use crate::cli::error::CliError;
-use crate::cli::session::Session;
+use crate::client::{Client, ClientOptions};
 use crate::model::{Command, Slot, Value};
 use crate::protocol::binary::Request;
 
 pub(super) struct NativeDriver {
-    session: Session,
+    client: Client,
     value: Option<Vec<u8>>,
     /// Each put has a later timestamp than the one before, as a collector's would.
     time: i64,
@@ -17,8 +17,8 @@ pub(super) struct NativeDriver {
 
 impl NativeDriver {
     pub(super) fn connect(target: &Target, value_bytes: Option<usize>) -> Result<Self, CliError> {
-        let session = Session::open(target)?;
-        Ok(Self { session, value: value_bytes.map(|bytes| vec![b'x'; bytes]), time: 0 })
+        let client = target.client(&ClientOptions::default())?;
+        Ok(Self { client, value: value_bytes.map(|bytes| vec![b'x'; bytes]), time: 0 })
     }
 }
 
@@ -33,11 +33,12 @@ impl Driver for NativeDriver {
                 TestArg::Put => Command::Put { series, slot: Slot::Time(self.time), value },
                 TestArg::Get => Command::GetNewest { series },
             };
-            self.session.queue(&Request::Data(command));
+            self.client.queue(&Request::Data(command));
         }
-        self.session.flush()
+        Ok(self.client.send_queued()?)
     }
     fn receive(&mut self, _test: TestArg) -> Result<(), CliError> {
-        self.session.receive(|_, response| response.map(|_| ()))?.map_err(CliError::from)
+        let (_, answer) = self.client.next_answer()?;
+        Ok(answer.map(|_| ())?)
     }
 }

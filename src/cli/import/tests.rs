@@ -13,16 +13,16 @@ fn file(content: &str) -> tempfile::NamedTempFile {
     file
 }
 fn load(server: &FakeServer, content: &str, value_type: ValueType) -> Result<Imported, CliError> {
-    let mut session = Session::open(&Target::plain(&server.address())).unwrap();
+    let mut client = Client::connect(&server.address(), &ClientOptions::default()).unwrap();
     let reader = CsvReader::open(file(content).path(), Arc::default()).unwrap();
-    import(&mut session, reader, value_type, &mut |_| {})
+    import(&mut client, reader, value_type, &mut |_| {})
 }
 fn dump(server: &FakeServer, arguments: &[&str]) -> Result<(String, u64), CliError> {
     let line = ["tskv", "export"].iter().chain(arguments);
     let CliCommand::Export(args) = Cli::parse_from(line).command else { panic!("an export") };
-    let mut session = Session::open(&Target::plain(&server.address())).unwrap();
+    let mut client = Client::connect(&server.address(), &ClientOptions::default()).unwrap();
     let mut output = Vec::new();
-    let left_out = export(&mut session, &args, &mut output)?;
+    let left_out = export(&mut client, &args, &mut output)?;
     Ok((String::from_utf8(output).unwrap(), left_out))
 }
 

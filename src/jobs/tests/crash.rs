@@ -54,7 +54,7 @@ fn explains(found: &Model, model: &Model, pending: Option<&(Write, Vec<KeyRange>
 enum Fault {
     /// The power goes.
     Cut,
-    /// One call fails; the power goes at the end.
+    /// A few calls fail; the power goes at the end.
     Error,
 }
 
@@ -66,7 +66,7 @@ fn cut(fault: Fault, calls: u64, seed: u64, lives: usize, steps: usize) -> bool 
     for life in 0..lives as u64 {
         match fault {
             Fault::Cut => disk.die_after(calls + life * 7),
-            Fault::Error => disk.fail_after(calls + life * 7),
+            Fault::Error => disk.fail_after(calls + life * 7, 1 + calls % 3),
         }
         let pending = live(&disk, &mut model, seed + life, steps);
         died |= disk.is_dead() || disk.calls() >= calls;
@@ -99,7 +99,7 @@ fn cut(fault: Fault, calls: u64, seed: u64, lives: usize, steps: usize) -> bool 
 #[test]
 fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
     // Each call is a place where the order of steps matters: table, directory, manifest, CURRENT, segment, unlink.
-    let stride = if cfg!(debug_assertions) { 7 } else { 1 };
+    let stride = if cfg!(debug_assertions) { 13 } else { 1 };
     let mut calls = 1;
     while cut(Fault::Cut, calls, 11, 1, 60) {
         calls += stride;
@@ -108,10 +108,10 @@ fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn one_failed_call_loses_nothing_acknowledged() {
+fn failed_calls_lose_nothing_acknowledged() {
     // A sync that failed must not be tried again, a file never be appended to after a failed append: what the kernel
     // then calls durable is not.
-    for seed in 0..if cfg!(debug_assertions) { 40 } else { 600 } {
+    for seed in 0..if cfg!(debug_assertions) { 15 } else { 600 } {
         let mut random = Random(seed);
         cut(Fault::Error, 5 + random.below(400), random.next(), 2, 120);
     }
@@ -120,7 +120,7 @@ fn one_failed_call_loses_nothing_acknowledged() {
 #[test]
 fn power_cuts_at_random_calls_over_several_lives_lose_nothing() {
     // Debris of one cut must not turn into damage or data in a later life.
-    for seed in 0..if cfg!(debug_assertions) { 12 } else { 150 } {
+    for seed in 0..if cfg!(debug_assertions) { 6 } else { 150 } {
         let mut random = Random(seed);
         cut(Fault::Cut, 20 + random.below(500), random.next(), 4, 200);
     }

@@ -43,7 +43,7 @@ fn stored(disk: &TestDisk) -> State {
 }
 
 #[test]
-fn edits_survive_a_failed_call_and_the_cut_after_it() {
+fn edits_survive_failed_calls_and_the_cut_after_them() {
     // After a failed append the same file must not be appended to: what the kernel then calls durable is not.
     let calls_before = {
         let disk = TestDisk::default();
@@ -52,17 +52,17 @@ fn edits_survive_a_failed_call_and_the_cut_after_it() {
         ManifestLog::create(disk.files(), 1, &state, Vec::new()).unwrap();
         disk.calls()
     };
-    for failed in 1..70 {
+    for (failed, width) in (1..70).flat_map(|failed| [(failed, 1), (failed, 2), (failed, 5)]) {
         for cut in [1, 2, 3, 5, 8, 13, 21, 34, 1000] {
             let disk = TestDisk::default();
-            disk.fail_after(calls_before + failed);
+            disk.fail_after(calls_before + failed, width);
             disk.die_after(calls_before + failed + cut);
             let (durable, possible) = commit_some(&disk);
             for seed in 0..4 {
                 let found = stored(&disk.after_crash(seed));
                 assert!(
                     found == durable || found == possible,
-                    "failed call {failed}, cut {cut} calls later, seed {seed}: {:?} of {:?}",
+                    "{width} failed calls from {failed}, cut {cut} calls later, seed {seed}: {:?} of {:?}",
                     found.segments.len(),
                     durable.segments.len()
                 );

@@ -220,7 +220,13 @@ impl Rig {
 
     /// Freezes a shard's memtable and asks for its flush.
     pub(super) fn freeze(&mut self, shard: usize) {
-        self.shards[shard].freeze(&*self.files, &self.inbox);
+        let release = self.random.next();
+        self.freeze_releasing(shard, release);
+    }
+
+    /// The same, giving up only segments whose bit is set.
+    pub(super) fn freeze_releasing(&mut self, shard: usize, release: u64) {
+        self.shards[shard].freeze(&*self.files, &self.inbox, release);
     }
 
     /// Runs one job, or delivers one message; false when there is nothing to do.
@@ -295,7 +301,7 @@ impl Rig {
             ToShard::SegmentFailed(_) => shard.segment_failures += 1,
             ToShard::FlushFailed { .. } => shard.flush_failures += 1,
             ToShard::FreezeNow { ticket } => {
-                shard.freeze(&*self.files, &self.inbox);
+                shard.freeze(&*self.files, &self.inbox, self.random.next());
                 let shard = shard.number;
                 self.send(ToCoordinator::Frozen { shard, ticket });
             }
@@ -373,7 +379,9 @@ impl Shard {
         }
     }
 
-    fn freeze(&mut self, files: &dyn Files, inbox: &Queue<ToCoordinator>) {
+    /// `release`: the bits say which of the segments that nobody needs are given up now; others come back when the
+    /// machine dies, whatever has happened to the tables meanwhile.
+    fn freeze(&mut self, files: &dyn Files, inbox: &Queue<ToCoordinator>, release: u64) {
         if self.active.is_empty() {
             return;
         }
@@ -385,7 +393,7 @@ impl Shard {
             .iter()
             .filter(|life| life.finished)
             .map(|life| life.seq)
-            .filter(|seq| !pinned(seq))
+            .filter(|seq| !pinned(seq) && release >> (seq.0 % 64) & 1 == 1)
             .collect();
         let id = self.active.id();
         let memtable = Arc::new(std::mem::replace(&mut self.active, Memtable::new(id + 1)));

@@ -6,6 +6,7 @@ use crate::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNAUTHEN
 use crate::model::{
     Command, DeleteScope, KeyRange, Reply, ReplyError, ScanRequest, Slot, StoredEntry, TimeUnit, Value,
 };
+use proptest::prelude::*;
 
 const LIMITS: FrameLimits = FrameLimits { payload_bytes_max: 4096 };
 const REQUESTS: &str = include_str!("../../../tests/golden/frame_requests_v1.hex");
@@ -409,4 +410,30 @@ fn hostile_responses_cost_no_more_than_their_bytes() {
     let failure = Response::Failure { status: Status::Failed, message: "?" };
     assert_eq!(decode_response(&unknown, &[99, 1, b'?']), Ok(failure));
     assert!(decode_response(&FrameHeader { opcode: Opcode::Put as u8, ..header }, &[0]).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_payload_is_refused_or_means_what_it_encodes(
+        opcode in 0u8..0x40,
+        payload in proptest::collection::vec(prop_oneof![0u8..6, any::<u8>()], 0..60),
+    ) {
+        // Two payloads with one meaning are two checksums, two sizes, and one of them untested.
+        let header = FrameHeader { opcode, has_checksum: false, request_id: 3 };
+        if let Ok(request) = decode_request(&header, &payload, &RequestLimits::default()) {
+            let mut bytes = Vec::new();
+            encode_request(&mut bytes, 3, false, &request);
+            let (again, encoded) = frame(&bytes);
+            prop_assert_eq!((again, encoded), (header, &payload[..]));
+        }
+        let response = FrameHeader { opcode: opcode | RESPONSE_BIT, ..header };
+        if let Ok(decoded) = decode_response(&response, &payload) {
+            let mut bytes = Vec::new();
+            encode_response(&mut bytes, &header, &decoded);
+            let (again, encoded) = frame(&bytes);
+            prop_assert_eq!(again, response);
+            prop_assert_eq!(decode_response(&again, encoded), Ok(decoded));
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub struct RespLimits {
     pub argument_bytes_max: usize,
     /// Bytes of one inline request without its line end.
     pub inline_bytes_max: usize,
-    /// Bytes of one request with all its framing.
+    /// Bytes of one multibulk request with all its framing.
     pub request_bytes_max: usize,
     /// Whether the client has authenticated; chooses the texts of errors only.
     pub authenticated: bool,
@@ -291,11 +291,7 @@ pub fn parse(buffer: &[u8], limits: &RespLimits, state: &mut ParseState) -> Resu
         Stage::Inline { searched } => parse_inline(buffer, searched, limits, state)?,
         Stage::Start | Stage::Length { .. } | Stage::Bulk { .. } => parse_bulks(buffer, limits, state)?,
     };
-    if let Parsed::Incomplete { needed } = parsed {
-        if needed > limits.request_bytes_max {
-            return Err(RespError::RequestTooBig { bytes_max: limits.request_bytes_max });
-        }
-    } else {
+    if !matches!(parsed, Parsed::Incomplete { .. }) {
         state.stage = Stage::Start;
     }
     Ok(parsed)
@@ -368,10 +364,16 @@ fn bulk_length(
         LengthLine::Length { value, next } => (value, next),
     };
     let bytes = usize::try_from(value).map_err(|_| RespError::BulkLength)?;
-    match bytes {
-        _ if bytes <= limits.argument_bytes_max => Ok(Ok((bytes, next))),
-        _ if limits.authenticated => Err(RespError::BulkLength),
-        _ => Err(RespError::BulkLengthUnauthenticated),
+    if bytes > limits.argument_bytes_max {
+        return Err(match limits.authenticated {
+            true => RespError::BulkLength,
+            false => RespError::BulkLengthUnauthenticated,
+        });
+    }
+    // Checked here, where each argument is announced, so that a request's fate does not depend on how it is cut.
+    match next + bytes + 2 <= limits.request_bytes_max {
+        true => Ok(Ok((bytes, next))),
+        false => Err(RespError::RequestTooBig { bytes_max: limits.request_bytes_max }),
     }
 }
 

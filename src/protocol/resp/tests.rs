@@ -6,6 +6,7 @@ use crate::model::{
     Aggregator, BucketTimestamp, Command, DuplicatePolicy, KeyKind, RangeQuery, Reply, ReplyError,
     SeriesInfo, SeriesOptions, SetCondition, Value,
 };
+use proptest::prelude::*;
 
 /// What a stream of bytes comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -727,4 +728,39 @@ fn collections_hold_as_many_elements_as_they_announce() {
     let names: std::collections::BTreeSet<_> = specs().iter().map(|spec| spec.name).collect();
     assert_eq!(names.len(), specs().len(), "a name stands twice in the table");
     assert!(names.iter().all(|name| name.bytes().all(|byte| !byte.is_ascii_uppercase())));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_bytes_mean_the_same_however_they_are_cut(
+        pieces in proptest::collection::vec(proptest::sample::select(vec![
+            &b"*"[..], b"*1\r\n", b"*2\r\n", b"*-1\r\n", b"$", b"$1\r\n", b"$3\r\n", b"abc", b"a", b"\r\n", b"\r",
+            b"\n", b"\"", b"'", b"\\", b"\\x4", b" ", b"\0", b"1", b"-", b"PING\r\n", b"post", b"\xff",
+        ]), 0..14),
+    ) {
+        // State carried wrongly from one receive to the next shows as a difference between two cuts.
+        feed_all_ways(&pieces.concat(), &RespLimits::authenticated());
+        feed_all_ways(&pieces.concat(), &RespLimits { request_bytes_max: 20, ..RespLimits::unauthenticated() });
+    }
+
+    #[test]
+    fn any_words_parse_or_fail_in_one_line(
+        command in 0..specs().len(),
+        words in proptest::collection::vec(proptest::sample::select(vec![
+            &b"k"[..], b"", b"1", b"-1", b"-", b"+", b"*", b"9223372036854775807", b"1.5", b"a\r\nb", b"COUNT",
+            b"AGGREGATION", b"avg", b"twa,min", b"10", b"EMPTY", b"BUCKETTIMESTAMP", b"mid", b"ALIGN", b"start",
+            b"FILTER_BY_TS", b"FILTER_BY_VALUE", b"RETENTION", b"LABELS", b"IGNORE", b"ON_DUPLICATE", b"last",
+            b"NX", b"EX", b"GET", b"MATCH", b"LIST", b"SETNAME", b"AUTH", b"ENCODING",
+        ]), 0..10),
+    ) {
+        // A panic is the whole server; a line end in an error is a forged reply.
+        let name = specs()[command].name.as_bytes();
+        let stored = StoredArgs::collect(std::iter::once(name).chain(words));
+        if let Err(error) = parse_command(stored.borrow(), &CONTEXT) {
+            let text = error.text();
+            prop_assert!(text.len() < 1024 && !text.iter().any(|byte| matches!(byte, b'\r' | b'\n')));
+            prop_assert!(text.contains(&b' '), "a prefix and a text");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! anew at any time and goes on where it stopped.
 
 use super::deletes::Fragments;
-use super::source::{Source, Target};
+use super::source::{Source, Target, leading, trailing};
 use super::visible::{Sink, Slice, near_slot};
 use super::{BlockRef, Blocks, Needs, View};
 use crate::model::Seqno;
@@ -87,7 +87,8 @@ impl<'a> Merge<'a> {
         needs: &mut Needs,
     ) -> Result<Stop, TableError> {
         loop {
-            let Some(front) = self.front() else { return Ok(Stop::Done) };
+            let Some(survey) = self.survey() else { return Ok(Stop::Done) };
+            let front = survey.front;
             // Only what a later call need not do again is charged, or a small budget would get nowhere.
             if self.note_front(front) {
                 *budget = budget.saturating_sub(1);
@@ -95,20 +96,13 @@ impl<'a> Merge<'a> {
             if *budget == 0 || sink.is_full() {
                 return Ok(Stop::Enough);
             }
-            if self.skip_deleted(front) {
-                continue;
-            }
-            match self.load_front(front, blocks)? {
-                Loading::Missing => {
+            if !survey.loaded {
+                if !self.skip_deleted(front) && !self.load_front(front, blocks)? {
                     self.list_needs(sink.room().min(*budget), blocks, needs);
                     return Ok(Stop::Missing);
                 }
-                Loading::WentDeeper => continue,
-                Loading::AtHand => {}
-            }
-            let alone = self.stretch_of_one(front);
-            if let Some((source, range)) = alone {
-                self.pass_in_bulk(source, range, sink, budget);
+            } else if let Some(range) = self.stretch_of_one(&survey) {
+                self.pass_in_bulk(survey.source, range, sink, budget);
             } else if self.pass_slot(front, sink, blocks)? {
                 *budget -= 1;
             } else {
@@ -118,13 +112,31 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Where the next entry can be; `None` when there is none.
-    fn front(&self) -> Option<i64> {
+    /// Looks at all sources; `None` when nothing is left.
+    fn survey(&self) -> Option<Survey> {
         if self.done {
             return None;
         }
-        let bounds = self.sources.iter().filter_map(Source::bound);
-        if self.target.reverse { bounds.max() } else { bounds.min() }
+        let reverse = self.target.reverse;
+        let mut survey: Option<Survey> = None;
+        for (source, state) in self.sources.iter().enumerate() {
+            let Some(bound) = state.bound() else { continue };
+            let loaded = state.is_loaded();
+            match &mut survey {
+                Some(known) if known.front == bound => {
+                    known.loaded &= loaded;
+                    known.next = Some(bound);
+                }
+                Some(known) if (bound > known.front) == reverse => {
+                    *known = Survey { front: bound, source, loaded, next: Some(known.front) };
+                }
+                Some(known) => {
+                    known.next = Some(known.next.map_or(bound, |next| nearer(next, bound, reverse)));
+                }
+                None => survey = Some(Survey { front: bound, source, loaded, next: None }),
+            }
+        }
+        survey
     }
     /// Nothing is left before the front. True: that is news.
     fn note_front(&mut self, front: i64) -> bool {
@@ -142,46 +154,32 @@ impl<'a> Merge<'a> {
         }
         skipped
     }
-    fn load_front(&mut self, front: i64, blocks: &mut dyn Blocks) -> Result<Loading, TableError> {
-        let mut result = Loading::AtHand;
+    /// Goes a level down in all sources at the front. False: a block is missing.
+    fn load_front(&mut self, front: i64, blocks: &mut dyn Blocks) -> Result<bool, TableError> {
+        let mut at_hand = true;
         let at_front = |source: &&mut Source<'_>| source.bound() == Some(front) && !source.is_loaded();
         for source in self.sources.iter_mut().filter(at_front) {
-            result = match source.load(blocks)? {
-                true if !matches!(result, Loading::Missing) => Loading::WentDeeper,
-                _ => Loading::Missing,
-            };
+            at_hand &= source.load(blocks)?;
         }
-        Ok(result)
+        Ok(at_hand)
     }
-    /// When only one source is at the front: it, and which of its entries at hand lie before anything else.
-    fn stretch_of_one(&self, front: i64) -> Option<(usize, std::ops::Range<usize>)> {
+    /// The entries at hand of the source at the front that lie before anything else; `None` when there are none because
+    /// others are at the front too, or versions of its first slot go on ahead.
+    fn stretch_of_one(&self, survey: &Survey) -> Option<std::ops::Range<usize>> {
         let reverse = self.target.reverse;
-        let mut at_front = None;
-        let mut limit: Option<i64> = None;
-        let nearer = |limit: Option<i64>, bound: i64| {
-            Some(limit.map_or(bound, |limit| if reverse { limit.max(bound) } else { limit.min(bound) }))
+        let source = &self.sources[survey.source];
+        let limit = match (survey.next, source.bound_ahead()) {
+            (Some(next), Some(ahead)) => Some(nearer(next, ahead, reverse)),
+            (next, ahead) => next.or(ahead),
         };
-        for (number, source) in self.sources.iter().enumerate() {
-            match source.bound() {
-                Some(bound) if bound == front && at_front.is_some() => return None,
-                Some(bound) if bound == front => at_front = Some(number),
-                Some(bound) => limit = nearer(limit, bound),
-                None => {}
-            }
-        }
-        let number = at_front?;
-        let source = &self.sources[number];
-        if let Some(bound) = source.bound_ahead() {
-            limit = nearer(limit, bound);
-        }
         let (columns, range) = source.entries();
         let times = &columns.times()[range.clone()];
         let range = match limit {
             None => range,
-            Some(limit) if reverse => range.start + times.partition_point(|time| *time <= limit)..range.end,
-            Some(limit) => range.start..range.start + times.partition_point(|time| *time < limit),
+            Some(limit) if reverse => range.end - trailing(times, |time| time > limit)..range.end,
+            Some(limit) => range.start..range.start + leading(times, |time| time < limit),
         };
-        (!range.is_empty()).then_some((number, range))
+        (!range.is_empty()).then_some(range)
     }
     fn pass_in_bulk(
         &mut self,
@@ -309,9 +307,19 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// How far the sources at the front are.
-enum Loading {
-    AtHand,
-    WentDeeper,
-    Missing,
+/// What all sources together look like.
+struct Survey {
+    /// Where the next entry can be.
+    front: i64,
+    /// A source at the front.
+    source: usize,
+    /// Whether all sources at the front have their entries at hand.
+    loaded: bool,
+    /// Bound of the nearest other source; the front itself when another is there too.
+    next: Option<i64>,
+}
+
+/// The bound that a scan comes to first.
+fn nearer(a: i64, b: i64, reverse: bool) -> i64 {
+    if reverse { a.max(b) } else { a.min(b) }
 }

@@ -38,6 +38,8 @@ pub(super) struct Source<'a> {
     buffer: Columns,
     /// Entries that are at hand, in the buffer or in the memtable's piece; never empty while loaded.
     loaded: Range<usize>,
+    /// Bound of what is ahead of the entries at hand, kept while they are: it is asked for at every slot.
+    ahead: Option<i64>,
 }
 
 enum Place<'a> {
@@ -51,14 +53,16 @@ impl<'a> Source<'a> {
     /// Entries of a memtable's run at times in `from..=to`.
     pub(super) fn run(target: Target<'a>, run: Run<'a>, (from, to): (i64, i64)) -> Self {
         let place = Place::Run { run, piece: 0 };
-        let mut source = Self { target, from, to, place, buffer: Columns::default(), loaded: 0..0 };
+        let mut source =
+            Self { target, from, to, place, buffer: Columns::default(), loaded: 0..0, ahead: None };
         source.enter_run(run);
         source
     }
     /// Entries of a table at times in `from..=to`.
     pub(super) fn table(target: Target<'a>, table: &'a Arc<Table>, (from, to): (i64, i64)) -> Self {
         let place = Place::Block { table, index: 0, bound: from };
-        let mut source = Self { target, from, to, place, buffer: Columns::default(), loaded: 0..0 };
+        let mut source =
+            Self { target, from, to, place, buffer: Columns::default(), loaded: 0..0, ahead: None };
         source.enter_table(table, None);
         source
     }
@@ -92,25 +96,7 @@ impl<'a> Source<'a> {
     }
     /// No entry ahead of those at hand lies before this time; `None` when there are no more.
     pub(super) fn bound_ahead(&self) -> Option<i64> {
-        let reverse = self.target.reverse;
-        let bound = match &self.place {
-            Place::Run { run, piece } => {
-                let piece = if reverse { piece.checked_sub(1)? } else { piece + 1 };
-                let (columns, range) =
-                    if piece < run.piece_count() { run.piece(piece) } else { return None };
-                if reverse { columns.times()[range.end - 1] } else { columns.times()[range.start] }
-            }
-            Place::Chunk { table, index, block, chunk, .. } => {
-                match self.chunk_ahead(block, *chunk) {
-                    Some(chunk) if reverse => block.chunk(chunk).last_time,
-                    Some(chunk) => block.chunk(chunk).first_time,
-                    // `None` also when the next block's bound lies outside.
-                    None => return self.block_ahead(table, *index).map(|(_, bound)| bound),
-                }
-            }
-            Place::Block { .. } | Place::End => return None,
-        };
-        (self.from <= bound && bound <= self.to).then_some(bound)
+        self.ahead.filter(|bound| self.from <= *bound && *bound <= self.to)
     }
     /// Jumps over what is not loaded yet when a range delete, which covers the bound, hides it altogether. False: it
     /// has to be looked at.
@@ -164,6 +150,8 @@ impl<'a> Source<'a> {
                 self.loaded = clip_times(self.buffer.times(), 0..self.buffer.len(), self.from, self.to);
                 if self.loaded.is_empty() {
                     self.next_piece();
+                } else {
+                    self.ahead = self.find_ahead();
                 }
             }
             Place::Chunk { .. } | Place::Run { .. } | Place::End => {}
@@ -241,9 +229,14 @@ impl<'a> Source<'a> {
     fn slot(&self, time: i64) -> Slot {
         self.target.class.slot(time)
     }
-    /// Drops loaded entries outside what is left.
+    /// Drops loaded entries before what is left.
     fn narrow(&mut self) {
-        self.loaded = clip_times(self.columns().times(), self.loaded.clone(), self.from, self.to);
+        let times = &self.columns().times()[self.loaded.clone()];
+        if self.target.reverse {
+            self.loaded.end -= trailing(times, |time| time > self.to);
+        } else {
+            self.loaded.start += leading(times, |time| time < self.from);
+        }
         if self.loaded.is_empty() {
             match self.place {
                 // Many pieces may lie behind the new bound.
@@ -269,7 +262,25 @@ impl<'a> Source<'a> {
         let (columns, range) = run.piece(piece);
         self.loaded = clip_times(columns.times(), range, self.from, self.to);
         self.place = Place::Run { run, piece };
+        self.ahead = self.find_ahead();
         !self.loaded.is_empty()
+    }
+    fn find_ahead(&self) -> Option<i64> {
+        let reverse = self.target.reverse;
+        match &self.place {
+            Place::Run { run, piece } => {
+                let piece = if reverse { piece.checked_sub(1)? } else { piece + 1 };
+                let (columns, range) =
+                    if piece < run.piece_count() { run.piece(piece) } else { return None };
+                Some(if reverse { columns.times()[range.end - 1] } else { columns.times()[range.start] })
+            }
+            Place::Chunk { table, index, block, chunk, .. } => match self.chunk_ahead(block, *chunk) {
+                Some(chunk) if reverse => Some(block.chunk(chunk).last_time),
+                Some(chunk) => Some(block.chunk(chunk).first_time),
+                None => self.block_ahead(table, *index).map(|(_, bound)| bound),
+            },
+            Place::Block { .. } | Place::End => None,
+        }
     }
 
     /// Finds the first block with what is left, which may be one that is at hand.
@@ -356,6 +367,29 @@ impl<'a> Source<'a> {
             self.enter_table(table, Some(at_hand));
         }
     }
+}
+
+/// How many times at the start meet a condition that holds up to some time. Looks near the start first: a merge mostly
+/// goes on by a few entries.
+pub(super) fn leading(times: &[i64], within: impl Fn(i64) -> bool) -> usize {
+    let mut reach = 1;
+    while reach < times.len() && within(times[reach - 1]) {
+        reach *= 2;
+    }
+    let skipped = reach / 2;
+    skipped + times[skipped..reach.min(times.len())].partition_point(|time| within(*time))
+}
+
+/// How many times at the end meet a condition that holds from some time on.
+pub(super) fn trailing(times: &[i64], within: impl Fn(i64) -> bool) -> usize {
+    let count = times.len();
+    let mut reach = 1;
+    while reach < count && within(times[count - reach]) {
+        reach *= 2;
+    }
+    let skipped = reach / 2;
+    let near = &times[count - reach.min(count)..count - skipped];
+    skipped + near.len() - near.partition_point(|time| !within(*time))
 }
 
 /// The part of a range of ascending times that lies in `from..=to`.

@@ -415,6 +415,76 @@ fn merging_everything_below_the_horizon_leaves_what_is_visible_and_nothing_else(
     }
 }
 
+/// Merges a table that holds only `delete`, with a table outside that holds only `older`: does the delete stay?
+fn delete_stays(older: &Write, delete: &Write) -> bool {
+    let ids = Arc::default();
+    let mut dice = Dice(0);
+    let input = flush(std::slice::from_ref(delete), &ids, &mut dice);
+    let outside = flush(std::slice::from_ref(older), &ids, &mut dice);
+    let stretches: Vec<(i64, i64)> = input.iter().filter_map(|table| table.meta.span).collect();
+    let options = MergeOptions {
+        horizon: Seqno(100),
+        snapshot_horizon: Seqno(100),
+        outside: outside.iter().map(Stored::boxed).collect(),
+        spans: cover_spans(&stretches, BASE, 63, 8),
+        output: output(&ids, &mut dice),
+    };
+    let mut merge = Merge::new(input.iter().map(Stored::boxed).collect(), options);
+    let tables = collect(|| merge.step().unwrap());
+    // Shard boundaries may have cut it in pieces.
+    tables.iter().flat_map(Stored::writes).any(|write| write.seqno() == delete.seqno())
+}
+
+#[test]
+fn a_delete_stays_while_something_older_lies_outside_and_no_longer() {
+    // Dropped too early, what it hid comes back; kept for ever, deletes fill memory and disk.
+    let put = |series, slot, seqno| Write::Entry { series, slot, seqno, value: Some(OwnedValue::I64(1)) };
+    let point = |series, slot, seqno| Write::Entry { series, slot, seqno, value: None };
+    let range = |scope, seqno| Write::Delete(RangeDelete::new(scope, Seqno(seqno)));
+    let (b, ba) = (SERIES[2], SERIES[3]);
+    for slot in [Slot::Metadata, Slot::Timeless, Slot::Time(0), Slot::Time(-3)] {
+        let older = put(b, slot, 5);
+        assert!(delete_stays(&older, &point(b, slot, 9)), "{slot:?}");
+        assert!(!delete_stays(&older, &point(ba, slot, 9)), "{slot:?} of another series");
+        assert!(!delete_stays(&older, &point(b, slot, 4)), "{slot:?} is newer");
+        for scope in [DeleteScope::Series { series: b }, DeleteScope::Prefix { prefix: b }, DeleteScope::All]
+        {
+            assert!(delete_stays(&older, &range(scope, 9)), "{slot:?} {scope:?}");
+            assert!(!delete_stays(&older, &range(scope, 4)), "{slot:?} {scope:?} is older");
+        }
+        for scope in [DeleteScope::Series { series: ba }, DeleteScope::Prefix { prefix: ba }] {
+            assert!(!delete_stays(&older, &range(scope, 9)), "{slot:?} is not in {scope:?}");
+        }
+    }
+    let older = put(b, Slot::Time(3), 5);
+    for (from, to, stays) in
+        [(3, 3, true), (0, 3, true), (3, 9, true), (i64::MIN, i64::MAX, true), (4, 9, false), (0, 2, false)]
+    {
+        let delete = range(DeleteScope::TimeRange { series: b, from, to }, 9);
+        assert_eq!(delete_stays(&older, &delete), stays, "{from}..={to}");
+    }
+    assert!(!delete_stays(
+        &put(b, Slot::Timeless, 5),
+        &range(DeleteScope::TimeRange { series: b, from: 0, to: 0 }, 9)
+    ));
+    assert!(!delete_stays(&put(b, Slot::Time(2), 5), &point(b, Slot::Time(3), 9)), "another slot");
+}
+
+#[test]
+fn a_delete_is_told_only_by_one_that_covers_all_of_it() {
+    // A delete that is dropped for another leaves open what the other does not cover.
+    let delete = |keys: KeyRange, times, seqno| RangeDelete { keys, times, seqno: Seqno(seqno) };
+    let wide = KeyRange::prefix(b"b");
+    let one = single_series(b"ba");
+    assert!(includes(&delete(wide.clone(), None, 9), &delete(one.clone(), None, 8)));
+    assert!(includes(&delete(wide.clone(), None, 9), &delete(one.clone(), Some((1, 2)), 8)));
+    assert!(includes(&delete(wide.clone(), Some((1, 5)), 9), &delete(one.clone(), Some((1, 2)), 8)));
+    assert!(!includes(&delete(wide.clone(), Some((1, 5)), 9), &delete(one.clone(), Some((0, 2)), 8)));
+    assert!(!includes(&delete(wide.clone(), Some((1, 5)), 9), &delete(one.clone(), None, 8)));
+    assert!(!includes(&delete(wide.clone(), None, 7), &delete(one.clone(), None, 8)));
+    assert!(!includes(&delete(one, None, 9), &delete(wide, None, 8)));
+}
+
 #[test]
 fn long_series_come_through_a_merge_in_time_order() {
     // Runs are copied in bulk between chunks, batches and blocks; an entry lost at a seam is lost for good.

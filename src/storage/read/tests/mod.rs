@@ -4,9 +4,10 @@
 mod world;
 
 use super::*;
-use crate::model::{KeyKind, OwnedValue, ScanRequest, Slot, SlotClass};
+use crate::model::{DeleteScope, EntryOp, KeyKind, Lsn, OwnedValue, ScanRequest, Slot, SlotClass, Value};
+use crate::storage::range_delete::RangeDelete;
 use std::collections::BTreeMap;
-use world::{Contents, Dice, World, random_keys, random_series, random_time};
+use world::{Contents, Dice, World, Write, random_keys, random_series, random_time};
 
 /// What a scan must give out.
 fn expected_scan(
@@ -33,9 +34,7 @@ fn expected_scan(
 fn collect(out: &ScanOutput, all: &mut Vec<(Vec<u8>, Slot, OwnedValue)>) {
     for run in out.runs() {
         for index in run.range {
-            let crate::model::EntryOp::Put(value) = run.columns.op(index) else {
-                panic!("a delete in a scan")
-            };
+            let EntryOp::Put(value) = run.columns.op(index) else { panic!("a delete in a scan") };
             let slot = run.class.slot(run.columns.times()[index]);
             all.push((run.series.to_vec(), slot, value.into_owned()));
         }
@@ -194,5 +193,139 @@ fn reads_over_many_blocks_answer_as_the_model_does() {
         let replace = seed % 4 == 0;
         eprintln!("seed {seed}: check_world({seed}, 8000, {spread}, {replace}, 4)");
         check_world(seed, 8000, spread, replace, 4);
+    }
+}
+
+fn samples(times: std::ops::Range<i64>) -> Vec<Write> {
+    let sample = |time: i64| {
+        let value = Some(OwnedValue::F64(time as f64 * 1.37));
+        Write::Entry { series: b"s".to_vec(), slot: Slot::Time(time), value }
+    };
+    times.map(sample).collect()
+}
+
+fn newest_and_reads(world: &World, seqno: Seqno, delete: Option<DeleteScope<'_>>) -> (Option<i64>, usize) {
+    let mut memtable = Memtable::new(1);
+    if let Some(scope) = delete {
+        memtable.delete_range(RangeDelete::new(scope, seqno), Lsn(1));
+    }
+    let (memtables, keys) = ([&memtable], KeyRange::all());
+    let view = world.view(&memtables, Seqno::MAX, &keys);
+    let mut search = NewestSearch::default();
+    let mut scratch = Scratch::default();
+    world.complete_counting(|pins| {
+        Ok(match newest(&View { ..view }, b"s", &mut search, pins, &mut scratch)? {
+            Step::Ready(found) => Step::Ready(found.map(|found| found.time)),
+            Step::Need(blocks) => Step::Need(blocks),
+        })
+    })
+}
+
+#[test]
+fn the_newest_sample_is_found_without_reading_history() {
+    // TS.ADD looks for it before every late sample: reading a long series for that would stop the shard.
+    let world = World::of_table(samples(0..50_000));
+    assert!(world.version.tables()[0].index.block_count() > 10);
+    let after = Seqno(60_000);
+    assert_eq!(newest_and_reads(&world, after, None), (Some(49_999), 1));
+    let latest = DeleteScope::TimeRange { series: b"s", from: 20_000, to: i64::MAX };
+    assert_eq!(newest_and_reads(&world, after, Some(latest)), (Some(19_999), 1));
+    let all = DeleteScope::Series { series: b"s" };
+    assert_eq!(newest_and_reads(&world, after, Some(all)), (None, 0));
+    let first = DeleteScope::TimeRange { series: b"s", from: i64::MIN, to: 49_998 };
+    assert_eq!(newest_and_reads(&world, after, Some(first)), (Some(49_999), 1));
+}
+
+#[test]
+fn a_limited_scan_reads_no_more_blocks_than_it_visits() {
+    // A reader that asks for ten samples of a long series must not pay for all of it.
+    let world = World::of_table(samples(0..50_000));
+    let keys = KeyRange::all();
+    let memtables: Vec<_> = world.memtables.iter().collect();
+    let view = world.view(&memtables, Seqno::MAX, &keys);
+    for (reverse, limit, reads_max) in [(false, 10, 1), (true, 10, 1), (false, 8000, 16)] {
+        let (from, to) = (i64::MIN, i64::MAX);
+        let all = KeyRange::all();
+        let request = ScanRequest { keys: all, from, to, all_slots: false, reverse, limit };
+        let (mut position, mut out) = (ScanPosition::default(), ScanOutput::default());
+        let mut reads = 0;
+        loop {
+            let step =
+                |pins: &mut world::Pins| scan_step(&view, &request, &mut position, 8192, pins, &mut out);
+            let (status, count) = world.complete_counting(step);
+            reads += count;
+            if status == ScanStatus::Done {
+                break;
+            }
+        }
+        assert_eq!(out.len() as u64, limit);
+        assert!(reads <= reads_max, "{reads} blocks for {limit} samples");
+    }
+}
+
+#[test]
+fn a_step_over_deleted_entries_is_bounded() {
+    // A million deleted entries must not hold a core: the step says More and others have their turn.
+    let mut memtable = Memtable::new(0);
+    let count = 100_000_u64;
+    for time in 0..count {
+        let (series, op) = if time % 2 == 0 {
+            (b"points", EntryOp::Delete)
+        } else {
+            (b"ranges", EntryOp::Put(Value::I64(1)))
+        };
+        memtable.insert(series, Slot::Time(time as i64), Seqno(time + 1), op, Lsn(time), true);
+    }
+    memtable
+        .delete_range(RangeDelete::new(DeleteScope::Series { series: b"ranges" }, Seqno(count + 1)), Lsn(0));
+    let (memtables, version, keys) = ([&memtable], Version::default(), KeyRange::all());
+    let view = View { memtables: &memtables, version: &version, snapshot: Seqno::MAX, keys: &keys };
+    for reverse in [false, true] {
+        let all = KeyRange::all();
+        let (from, to, limit) = (i64::MIN, i64::MAX, u64::MAX);
+        let request = ScanRequest { keys: all, from, to, all_slots: false, reverse, limit };
+        let (mut position, mut out) = (ScanPosition::default(), ScanOutput::default());
+        let mut calls = 0;
+        let mut pins = world::Pins::default();
+        while let Step::Ready(ScanStatus::More) =
+            scan_step(&view, &request, &mut position, 1000, &mut pins, &mut out).expect("no tables")
+        {
+            calls += 1;
+        }
+        assert!(out.is_empty());
+        assert!((90..300).contains(&calls), "{calls} calls of 1000 entries for {count}");
+    }
+}
+
+#[test]
+fn a_step_ends_when_it_has_gathered_enough_bytes() {
+    // 8192 values of a mebibyte would be 8 GiB in one step.
+    let mut memtable = Memtable::new(0);
+    let value = vec![1; 100_000];
+    for time in 0..50 {
+        let seqno = time as u64 + 1;
+        let put = EntryOp::Put(Value::Bytes(&value));
+        memtable.insert(b"s", Slot::Time(time), Seqno(seqno), put, Lsn(seqno), true);
+    }
+    let (memtables, version, keys) = ([&memtable], Version::default(), KeyRange::all());
+    let view = View { memtables: &memtables, version: &version, snapshot: Seqno::MAX, keys: &keys };
+    for reverse in [false, true] {
+        let all = KeyRange::all();
+        let (from, to, limit) = (i64::MIN, i64::MAX, u64::MAX);
+        let request = ScanRequest { keys: all, from, to, all_slots: false, reverse, limit };
+        let mut position = ScanPosition::default();
+        let mut gathered = 0;
+        loop {
+            let (mut out, mut pins) = (ScanOutput::default(), world::Pins::default());
+            let step = scan_step(&view, &request, &mut position, 8192, &mut pins, &mut out);
+            assert!(out.bytes() <= crate::limits::SCAN_CHUNK_BYTES + 110_000, "{} bytes", out.bytes());
+            gathered += out.len();
+            match step.expect("no tables") {
+                Step::Ready(ScanStatus::More) => {}
+                Step::Ready(ScanStatus::Done) => break,
+                Step::Need(blocks) => panic!("{} blocks of no table", blocks.len()),
+            }
+        }
+        assert_eq!(gathered, 50);
     }
 }

@@ -135,10 +135,20 @@ impl World {
         }
         let tables = parts.iter_mut().flat_map(|part| {
             part.sort_unstable();
-            world.build_tables(dice, part)
+            let visible = if dice.roll(2) == 0 { KeyRange::all() } else { random_keys(dice) };
+            world.build_tables(&visible, part)
         });
         let tables: Vec<_> = tables.collect();
         world.version = Version::new(tables);
+        world
+    }
+    /// One table with these writes, nothing in memory.
+    pub(super) fn of_table(writes: Vec<Write>) -> Self {
+        let count = writes.len();
+        let (memtables, version) = (vec![Memtable::new(0)], Version::default());
+        let mut world = Self { writes, memtables, version, files: Vec::new() };
+        let part: Vec<usize> = (0..count).collect();
+        world.version = Version::new(world.build_tables(&KeyRange::all(), &part));
         world
     }
     fn write_memtable(&mut self, memtable: usize, at: usize, replace: bool) {
@@ -153,8 +163,7 @@ impl World {
     }
     /// One table with samples and one without, of which only a stretch of keys is visible: what lies outside is made
     /// of writes that never happened, and writes of `part` outside are forgotten.
-    fn build_tables(&mut self, dice: &mut Dice, part: &[usize]) -> Vec<Arc<Table>> {
-        let visible = if dice.roll(2) == 0 { KeyRange::all() } else { random_keys(dice) };
+    fn build_tables(&mut self, visible: &KeyRange, part: &[usize]) -> Vec<Arc<Table>> {
         let mut entries: BTreeMap<(Vec<u8>, Slot, u64), Option<OwnedValue>> = BTreeMap::new();
         let mut deletes = Vec::new();
         for at in part {
@@ -167,7 +176,7 @@ impl World {
                     entries.insert((series, slot, seqno), value);
                 }
                 Write::Delete(delete) => {
-                    self.writes[*at] = delete.clip(&visible).map_or_else(nothing, Write::Delete);
+                    self.writes[*at] = delete.clip(visible).map_or_else(nothing, Write::Delete);
                     deletes.push(delete);
                 }
             }
@@ -194,7 +203,7 @@ impl World {
             file.extend(tail);
             let (index, mut meta) =
                 TableIndex::load(Path::new("t"), STORE, &mut &*file).expect("a fresh table");
-            meta.keys = meta.keys.intersection(&visible);
+            meta.keys = meta.keys.intersection(visible);
             self.files.push((id, file));
             if !meta.keys.is_empty() {
                 tables.push(Arc::new(Table { meta, index, file: FileRef::new(0, Arc::new(())) }));
@@ -224,11 +233,18 @@ impl World {
         visible.collect()
     }
     /// Runs a step until it is ready, reading every block that it asks for and forgetting them all afterwards.
-    pub(super) fn complete<T>(&self, mut step: impl FnMut(&mut Pins) -> Result<Step<T>, TableError>) -> T {
+    pub(super) fn complete<T>(&self, step: impl FnMut(&mut Pins) -> Result<Step<T>, TableError>) -> T {
+        self.complete_counting(step).0
+    }
+    /// As [`World::complete`]; also says how many blocks were read.
+    pub(super) fn complete_counting<T>(
+        &self,
+        mut step: impl FnMut(&mut Pins) -> Result<Step<T>, TableError>,
+    ) -> (T, usize) {
         let mut pins = Pins::default();
         loop {
             match step(&mut pins).expect("tables are sound") {
-                Step::Ready(result) => return result,
+                Step::Ready(result) => return (result, pins.blocks.len()),
                 Step::Need(blocks) => {
                     assert!(!blocks.is_empty(), "a step must say what it waits for");
                     blocks.into_iter().for_each(|block| self.read(block, &mut pins));
@@ -245,7 +261,6 @@ impl World {
         let bytes = file[start..start + handle.bytes as usize].to_vec();
         let decoded = Block::decode(Path::new("t"), id, handle, bytes).expect("a fresh block");
         pins.blocks.push((id, block.index, Arc::new(decoded)));
-        pins.reads += 1;
     }
     pub(super) fn view<'a>(
         &'a self,
@@ -261,7 +276,6 @@ impl World {
 #[derive(Default)]
 pub(super) struct Pins {
     blocks: Vec<(TableId, usize, Arc<Block>)>,
-    pub(super) reads: usize,
 }
 
 impl Blocks for Pins {
