@@ -86,13 +86,9 @@ pub fn class_exists(
     blocks: &mut dyn Blocks,
     scratch: &mut Scratch,
 ) -> Result<Step<bool>, TableError> {
-    // The scratch space must outlive the view's lifetime only for the value, which is not wanted here.
-    let view = View { ..*view };
     let step = match class {
-        SlotClass::Time => newest(&view, series, search, blocks, scratch)?,
-        SlotClass::Metadata | SlotClass::Timeless => {
-            find_slot(&view, series, class.slot(0), blocks, scratch)?
-        }
+        SlotClass::Time => newest(view, series, search, blocks, scratch)?,
+        SlotClass::Metadata | SlotClass::Timeless => find_slot(view, series, class.slot(0), blocks, scratch)?,
     };
     Ok(match step {
         Step::Ready(found) => Step::Ready(found.is_some()),
