@@ -279,3 +279,27 @@ fn connection_storms_leave_nothing_behind() {
         target.finish(64 * MIB);
     }
 }
+
+#[test]
+fn a_pipeline_of_large_replies_is_slowed_down_not_cut() {
+    // Replies that other cores are still working on count too: else a client that reads all it gets is dropped.
+    for backend in BACKENDS {
+        let target = Target::start(backend, &TWO_CORES);
+        let value = vec![b'v'; 1 << 20];
+        let mut client = target.connect();
+        for key in [&b"big-a"[..], b"z-big"] {
+            assert_eq!(client.call(&[b"SET", key, &value]).unwrap(), Reply::ok());
+        }
+        let mut bytes = Vec::new();
+        for _ in 0..100 {
+            put_command(&mut bytes, &[b"GET", b"big-a"]);
+            put_command(&mut bytes, &[b"GET", b"z-big"]);
+        }
+        client.send(&bytes).unwrap();
+        for number in 0..200 {
+            let reply = client.reply().unwrap_or_else(|error| panic!("{backend}: reply {number}: {error}"));
+            assert!(reply == Reply::Bulk(Some(value.clone())), "{backend}: reply {number}");
+        }
+        target.finish(192 * MIB);
+    }
+}
