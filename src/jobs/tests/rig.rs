@@ -139,7 +139,16 @@ pub(super) fn small_options(shards: usize) -> StoreOptions {
 
 impl Rig {
     pub(super) fn open(disk: &TestDisk, options: StoreOptions, seed: u64) -> Result<Self, OpenError> {
-        let files = disk.files();
+        let rig = Self::open_files(disk.files(), options, seed)?;
+        Ok(Self { disk: disk.clone(), ..rig })
+    }
+
+    /// On whatever files there are; `disk` is then nobody's.
+    pub(super) fn open_files(
+        files: Arc<dyn Files>,
+        options: StoreOptions,
+        seed: u64,
+    ) -> Result<Self, OpenError> {
         let opened = open_store(&files, &options, 42, &|_| ())?;
         let OpenedStore {
             lock,
@@ -175,7 +184,7 @@ impl Rig {
             }
         });
         let shards = shards.collect();
-        let (disk, random) = (disk.clone(), Random(seed));
+        let (disk, random) = (TestDisk::default(), Random(seed));
         Ok(Self {
             disk,
             files,
@@ -469,8 +478,13 @@ fn visible(files: &dyn Files, version: &Version, memtables: &[&Memtable]) -> Mod
 
 /// Verifies a store offline.
 pub(super) fn check(disk: &TestDisk) -> Result<(CheckSummary, Vec<Finding>), OpenError> {
+    check_files(&*disk.files())
+}
+
+/// See [`check`].
+pub(super) fn check_files(files: &dyn Files) -> Result<(CheckSummary, Vec<Finding>), OpenError> {
     let mut findings = Vec::new();
-    let summary = check_store(&*disk.files(), 7, &mut |finding| findings.push(finding))?;
+    let summary = check_store(files, 7, &mut |finding| findings.push(finding))?;
     Ok((summary, findings))
 }
 
