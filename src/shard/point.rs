@@ -63,15 +63,12 @@ impl Shard {
             SetCondition::IfAbsent => !present,
             SetCondition::IfPresent => present,
         };
-        if wanted {
-            let op = EntryOp::Put(Value::Bytes(value));
-            if is_series {
-                self.write_together(key, true, &[(Slot::Timeless, op)])?;
-            } else {
-                self.write(key, Slot::Timeless, op)?;
-            }
-        }
-        let gate = self.gate(key);
+        let op = EntryOp::Put(Value::Bytes(value));
+        let gate = match (wanted, is_series) {
+            (true, true) => self.write_together(key, true, &[(Slot::Timeless, op)])?,
+            (true, false) => self.write(key, Slot::Timeless, op)?,
+            (false, _) => self.gate(key),
+        };
         match (&old, return_old) {
             (Some(old), true) => {
                 reply_if_found(operation, Some(old.borrow()), gate, fx);
