@@ -185,6 +185,10 @@ impl Shard {
     }
 
     fn is_series(&mut self, task: &mut Task, key: &[u8]) -> Result<bool, Pause> {
+        let classes = [SlotClass::Metadata, SlotClass::Time];
+        if task.capture.is_none() && !self.may_hold(key, &classes) {
+            return Ok(false);
+        }
         Ok(self.class_exists(task, key, SlotClass::Metadata)?
             || self.class_exists(task, key, SlotClass::Time)?)
     }
