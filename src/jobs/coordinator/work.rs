@@ -168,11 +168,11 @@ impl Coordinator {
         self.status.segments_recycled_total += u64::from(spare.is_some());
         // What the log holds must fit into tables, or nothing would ever free a segment again.
         let room = self.bytes_of_log() + bytes;
-        let files = Arc::clone(&self.files);
+        let (files, stop) = (Arc::clone(&self.files), Arc::clone(&self.table_job.stop));
         self.spawn("tskv-segment", move || {
             let made = match spare {
                 Some((retired, _)) => recycle_segment(&*files, retired, seq),
-                None => require_room(&*files, room).and_then(|()| make_segment(&*files, seq, bytes)),
+                None => require_room(&*files, room).and_then(|()| make_segment(&*files, seq, bytes, &stop)),
             };
             let result = made.map(|(file, direct)| SegmentSpec { seq, salt, bytes, file, direct });
             let paths = spare.map(|(retired, _)| retired).into_iter().chain([seq]).map(segment_path);
@@ -199,7 +199,9 @@ impl Coordinator {
                 self.segment_retry_ns = self.retry_at();
                 self.failed(SEGMENT_FAILED, &error);
                 self.segment_needs.push_front(shard);
-                self.shards.send(shard, ToShard::SegmentFailed(errno_of(&error)));
+                if !self.stopping() {
+                    self.shards.send(shard, ToShard::SegmentFailed(errno_of(&error)));
+                }
             }
         }
     }
