@@ -32,7 +32,8 @@ pub(super) fn put(args: &PutArgs) -> Result<(), CliError> {
         PutTime::Now => current_time(client.info().unit)?,
         PutTime::At(time) => time,
     };
-    Ok(client.put(series, Slot::Time(time), value)?)
+    client.put(series, Slot::Time(time), value)?;
+    Ok(())
 }
 
 /// `tskv get`
@@ -130,8 +131,8 @@ pub(super) fn stats(args: &StatsArgs) -> Result<(), CliError> {
     print(|output| {
         for (name, value) in &pairs {
             match name.as_str() {
-                "text" if args.fields => {}
-                "text" => write!(output, "{value}")?,
+                "summary" if args.fields => {}
+                "summary" => write!(output, "{value}")?,
                 name if args.fields => writeln!(output, "{name}={value}")?,
                 _ => {}
             }
@@ -142,12 +143,14 @@ pub(super) fn stats(args: &StatsArgs) -> Result<(), CliError> {
 
 /// `tskv flush`
 pub(super) fn flush(connect: &Connect) -> Result<(), CliError> {
-    Ok(open(connect)?.flush()?)
+    open(connect)?.flush()?;
+    Ok(())
 }
 
 /// `tskv compact`
 pub(super) fn compact(connect: &Connect) -> Result<(), CliError> {
-    Ok(open(connect)?.compact()?)
+    open(connect)?.compact()?;
+    Ok(())
 }
 
 fn open(connect: &Connect) -> Result<Client, CliError> {

@@ -86,7 +86,7 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
 }
 
 /// The answer to STATS: every field of [`info_sections`], the latencies of the last 60 s in microseconds, and as
-/// `text` the summary of [`render_stats`].
+/// `summary` the text of [`render_stats`].
 #[must_use]
 pub fn stat_pairs(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<(String, String)> {
     let mut pairs: Vec<_> = info_sections(cores, store)
@@ -102,7 +102,7 @@ pub fn stat_pairs(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<(String,
             pairs.push((format!("{kind}_{percentile}_us"), format!("{micros:.1}")));
         }
     }
-    pairs.push(("text".to_owned(), render_stats(cores, store)));
+    pairs.push(("summary".to_owned(), render_stats(cores, store)));
     pairs
 }
 
@@ -298,7 +298,7 @@ mod tests {
             pairs.iter().any(|(name, value)| name == "put_p99_us" && value.starts_with("12")),
             "{pairs:?}"
         );
-        assert!(pairs.iter().any(|(name, value)| name == "text" && value.lines().count() > 5));
+        assert!(pairs.iter().any(|(name, value)| name == "summary" && value.lines().count() > 5));
     }
 
     #[test]

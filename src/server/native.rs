@@ -225,12 +225,8 @@ impl Desk<'_> {
         let own = self.net.metrics.snapshot(self.net.core, self.now.monotonic_ns);
         self.net.shared.publish(self.net.core, own);
         let (cores, facts) = (self.net.shared.snapshots(), self.net.shared.facts(self.now.monotonic_ns));
-        let text = metrics::render_stats(&cores, &facts);
-        let sections = metrics::info_sections(&cores, &facts);
-        let mut pairs = vec![("summary", text.as_str())];
-        for section in &sections {
-            pairs.extend(section.fields.iter().map(|(name, value)| (*name, value.as_str())));
-        }
+        let pairs = metrics::stat_pairs(&cores, &facts);
+        let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.respond(id, header, &Response::Stats(pairs));
     }
 

@@ -27,10 +27,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 /// Descriptors for the store, the loops and the admin port, besides clients: a fixed part and one per core.
 const DESCRIPTORS_FIXED: u64 = 32;
 const DESCRIPTORS_PER_CORE: u64 = 8;
+/// How long, and how often, a taken address is tried again.
+const BIND_PATIENCE_NS: u64 = 1_500_000_000;
+const BIND_RETRY: Duration = Duration::from_millis(20);
 /// Segments that a start makes are small, so that it is ready at once.
 const WAL_SEGMENT_BYTES_START: u64 = 1 << 20;
 /// An idle shard freezes its memtable at this age.
@@ -203,7 +207,7 @@ fn bind(addresses: &[SocketAddr], cores: usize) -> Result<Bound, ServeError> {
     let mut per_core = vec![Vec::new(); cores];
     let mut bound = Vec::new();
     for address in addresses {
-        let listeners = sys::bind_listeners(*address, cores)
+        let listeners = bind_patiently(*address, cores)
             .map_err(|source| ServeError::Bind { address: *address, source })?;
         bound.extend(listeners.first().map(|(_, address)| *address));
         for (listener, core) in listeners.into_iter().zip(&mut per_core) {
@@ -211,6 +215,21 @@ fn bind(addresses: &[SocketAddr], cores: usize) -> Result<Bound, ServeError> {
         }
     }
     Ok((per_core, bound))
+}
+
+/// Binds an address. The kernel takes down the ring of a killed daemon a moment after its process has gone, and its
+/// listeners with it: an address that is taken is tried again before it counts.
+#[expect(clippy::disallowed_methods, reason = "the start may wait; no core runs yet")]
+fn bind_patiently(address: SocketAddr, cores: usize) -> io::Result<Vec<(ListenerId, SocketAddr)>> {
+    let deadline = sys::monotonic_ns() + BIND_PATIENCE_NS;
+    loop {
+        match sys::bind_listeners(address, cores) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && sys::monotonic_ns() < deadline => {
+                std::thread::sleep(BIND_RETRY);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn store_options(config: &Config, cores: usize) -> Result<StoreOptions, ServeError> {

@@ -105,6 +105,8 @@ impl Shard {
         let mut walk = keys_task(task, after);
         let outcome = self.walk_keys(task, &mut walk, count);
         let reply = match &outcome {
+            // All that this slice looked at was deleted. A page without keys would be taken for the shard's end.
+            Ok(ScanStatus::More) if walk.keys.is_empty() => Err(Pause::Yield),
             Ok(status) => {
                 let more = *status == ScanStatus::More;
                 fx.reply(operation, Reply::Keys { keys: &walk.keys, more }, self.log.staged());

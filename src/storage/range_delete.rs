@@ -60,6 +60,13 @@ pub fn single_series(series: &[u8]) -> KeyRange {
     KeyRange { start: series.into(), end: Some(end.into_boxed_slice()) }
 }
 
+/// The key that a range holds, when it has the form of [`single_series`].
+#[must_use]
+pub fn only_series(keys: &KeyRange) -> Option<&[u8]> {
+    let (last, series) = keys.end.as_deref()?.split_last()?;
+    (*last == 0 && *series == *keys.start && !series.is_empty()).then_some(series)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +85,8 @@ mod tests {
         let series = RangeDelete::new(DeleteScope::Series { series: b"s" }, Seqno(10));
         assert!(series.hides(b"s", Slot::Metadata, Seqno(1)) && series.hides(b"s", Slot::Timeless, Seqno(1)));
         let all = RangeDelete::new(DeleteScope::All, Seqno(10));
+        assert_eq!(only_series(&series.keys), Some(&b"s"[..]));
+        assert_eq!((only_series(&all.keys), only_series(&KeyRange::prefix(b"s"))), (None, None));
         assert!(all.clip(&single_series(b"x")).is_some_and(|clipped| clipped.keys == single_series(b"x")));
     }
 }

@@ -55,6 +55,14 @@ impl Daemon {
         let mut fields = self.ready_line.split_whitespace().filter_map(|field| field.split_once('='));
         fields.find(|(found, _)| *found == name).map_or("", |(_, value)| value)
     }
+    /// Where clients connect: the host.
+    pub(crate) fn host(&self) -> &str {
+        self.field("listen").rsplit_once(':').map_or("", |(host, _)| host)
+    }
+    /// Where clients connect: the port.
+    pub(crate) fn port(&self) -> &str {
+        self.field("listen").rsplit_once(':').map_or("", |(_, port)| port)
+    }
     /// What the daemon wrote to stderr so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -1,5 +1,6 @@
-//! The `tskv` program from outside: what an operator types, and what comes back.
+//! The `tskv` program from outside: what an operator types, what clients send, and what comes back.
 
+mod clients;
 mod daemon;
 mod data_set;
 mod serving;

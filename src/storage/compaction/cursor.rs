@@ -4,7 +4,7 @@ use super::merge::TableInput;
 use crate::encoding::Corruption;
 use crate::model::{Slot, SlotClass};
 use crate::storage::columns::Columns;
-use crate::storage::sstable::{Block, ChunkHeader, TableError};
+use crate::storage::sstable::{Block, ChunkHeader, TableError, TableMeta};
 
 /// A place in one input.
 pub(super) struct Cursor {
@@ -96,7 +96,7 @@ impl Cursor {
             }
             let same = (self.series.as_slice(), self.class) == (header.series, header.class);
             let ascends = (self.series.as_slice(), self.class) <= (header.series, header.class);
-            if !belongs(&header, self.input.meta().span) || !ascends {
+            if !belongs(&header, self.input.meta()) || !ascends {
                 return Err(self.damaged("a chunk that belongs here"));
             }
             block.decode_chunk(self.chunk_next, &mut self.columns)?;
@@ -133,10 +133,16 @@ impl Cursor {
     }
 }
 
-fn belongs(header: &ChunkHeader<'_>, span: Option<(i64, i64)>) -> bool {
-    match span {
+/// Plans trust a table's description: an entry outside of it would have no table to go to.
+fn belongs(header: &ChunkHeader<'_>, meta: &TableMeta) -> bool {
+    let times = meta.time_min..=meta.time_max;
+    match meta.span {
         Some((start, end)) => {
-            header.class == SlotClass::Time && start <= header.first_time && header.last_time <= end
+            header.class == SlotClass::Time
+                && start <= header.first_time
+                && header.last_time <= end
+                && times.contains(&header.first_time)
+                && times.contains(&header.last_time)
         }
         None => header.class != SlotClass::Time,
     }

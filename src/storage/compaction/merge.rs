@@ -138,14 +138,7 @@ impl Merge {
             self.class = class;
         }
         let here = (self.series.as_slice(), self.class);
-        let mut heads: Vec<((i64, u64), usize)> = Vec::new();
-        for (number, cursor) in self.cursors.iter().enumerate() {
-            heads.extend(cursor.head().filter(|_| cursor.key() == Some(here)).map(|head| (head, number)));
-        }
-        heads.sort_unstable();
-        let mut heads = heads.into_iter();
-        let Some((first, number)) = heads.next() else { return Ok(true) };
-        let limit = heads.next().map(|(head, _)| head);
+        let (Some((first, number)), limit) = lowest_heads(&self.cursors, here) else { return Ok(true) };
         let Some(cursor) = self.cursors.get_mut(number) else { return Ok(true) };
         if limit == Some(first) {
             // Replay wrote an entry again that had been flushed already: one copy is enough.
@@ -205,6 +198,25 @@ impl Merge {
             self.outputs.add(&self.series, self.class, &self.batch, run);
         }
     }
+}
+
+/// Time and seqno of an entry.
+type Head = (i64, u64);
+
+/// The cursor with the lowest entry of `key`, and the next lowest entry of another cursor: the run that one input has
+/// to itself goes from the first up to the second.
+fn lowest_heads(cursors: &[Cursor], key: (&[u8], SlotClass)) -> (Option<(Head, usize)>, Option<Head>) {
+    let (mut lowest, mut limit): (Option<(Head, usize)>, Option<Head>) = (None, None);
+    for (number, cursor) in cursors.iter().enumerate().filter(|(_, cursor)| cursor.key() == Some(key)) {
+        let Some(head) = cursor.head() else { continue };
+        if lowest.is_none_or(|(first, _)| head < first) {
+            limit = lowest.map(|(first, _)| first);
+            lowest = Some((head, number));
+        } else {
+            limit = Some(limit.map_or(head, |limit| limit.min(head)));
+        }
+    }
+    (lowest, limit)
 }
 
 /// Complete slots of one series and class.
@@ -363,9 +375,14 @@ fn includes(newer: &RangeDelete, older: &RangeDelete) -> bool {
     times && newer.seqno >= older.seqno && holds_keys(&newer.keys, &older.keys)
 }
 
-/// Whether every key of `inner` lies in `outer`.
-fn holds_keys(outer: &KeyRange, inner: &KeyRange) -> bool {
-    outer.intersection(inner) == *inner
+/// Whether every key of `inner` lies in `outer`. Asked for each pair of delete and table: it must not allocate.
+pub(super) fn holds_keys(outer: &KeyRange, inner: &KeyRange) -> bool {
+    let ends_within = match (&outer.end, &inner.end) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(outer), Some(inner)) => inner <= outer,
+    };
+    outer.start <= inner.start && ends_within
 }
 
 /// The range deletes of a table, clipped to its visible keys.

@@ -14,7 +14,7 @@
 //! times, and those of 1/16 of the table size or more in proportion to the data. Merges cut at shard boundaries; a set of inputs is always connected
 //! through the shards that it touches, so its output crosses fewer boundaries or has fewer tables: there is an end.
 
-use super::merge::{covers_older, hides_table};
+use super::merge::{covers_older, hides_table, holds_keys};
 use super::span::{LEVEL_EVERYTHING, Span, cover_spans, span_covering, span_of};
 use crate::limits::FLUSH_TABLES_MAX;
 use crate::model::{Seqno, TableId};
@@ -150,18 +150,15 @@ fn span_of_table(meta: &TableMeta) -> Option<Span> {
 
 /// Tables that hold nothing but deleted entries; merging them reads nothing.
 fn purge_hidden(input: &PickInput<'_>, metas: &[&TableMeta]) -> Option<Plan> {
-    let deletes = || {
-        input.tables.iter().flat_map(|table| {
-            let clipped = table.range_deletes.iter().filter_map(|delete| delete.clip(&table.meta.keys));
-            clipped.filter(|delete| delete.seqno < input.horizon)
+    let hides = |meta: &TableMeta| {
+        input.tables.iter().any(|table| {
+            // A delete counts within the visible keys of its table.
+            let deletes = || table.range_deletes.iter().filter(|delete| delete.seqno < input.horizon);
+            holds_keys(&table.meta.keys, &meta.keys) && deletes().any(|delete| hides_table(delete, meta))
         })
     };
-    let deletes: Vec<RangeDelete> = deletes().collect();
-    let hidden: Vec<&TableMeta> = metas
-        .iter()
-        .copied()
-        .filter(|meta| meta.entries > 0 && deletes.iter().any(|delete| hides_table(delete, meta)))
-        .collect();
+    let hidden: Vec<&TableMeta> =
+        metas.iter().copied().filter(|meta| meta.entries > 0 && hides(meta)).collect();
     let stretches: Vec<(i64, i64)> = hidden.iter().filter_map(|meta| meta.span).collect();
     let spans = cover_spans(&stretches, input.span_base, input.level_max, FLUSH_TABLES_MAX);
     (!hidden.is_empty()).then(|| plan(&hidden, spans, PlanReason::Purge))

@@ -5,7 +5,7 @@
 
 use super::series_hash;
 use crate::model::{Seqno, Slot};
-use crate::storage::range_delete::RangeDelete;
+use crate::storage::range_delete::{RangeDelete, only_series};
 use hashbrown::HashTable;
 
 /// What one delete covers of a series that it concerns.
@@ -52,7 +52,7 @@ impl DeleteSet {
     /// Adds a delete.
     pub fn add(&mut self, delete: RangeDelete) {
         self.owned_bytes += delete.memory_bytes() - size_of::<RangeDelete>();
-        match only_series(&delete) {
+        match only_series(&delete.keys) {
             Some(series) => {
                 let found = TimeDelete { times: delete.times, seqno: delete.seqno };
                 self.owned_bytes += add_single(&mut self.single, series, found);
@@ -104,12 +104,6 @@ impl DeleteSet {
             + self.single.allocation_size()
             + self.owned_bytes
     }
-}
-
-/// The series that a delete covers, when it is just one.
-fn only_series(delete: &RangeDelete) -> Option<&[u8]> {
-    let (last, start) = delete.keys.end.as_deref()?.split_last()?;
-    (*last == 0 && *start == *delete.keys.start).then_some(start)
 }
 
 /// Files a delete under its series; returns the bytes that took.

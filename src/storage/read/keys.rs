@@ -44,7 +44,7 @@ pub fn key_kind(
 ) -> Result<Step<KeyKind>, TableError> {
     let mut needs = Needs::default();
     for (slot, kind) in [(Slot::Timeless, KeyKind::String), (Slot::Metadata, KeyKind::Series)] {
-        match find_slot(&{ *view }, series, slot, blocks, scratch)? {
+        match find_slot(view, series, slot, blocks, scratch)? {
             // A string wins over metadata, which is known only when the first is.
             Step::Ready(Some(_)) if needs.list.is_empty() => return Ok(Step::Ready(kind)),
             Step::Ready(_) => {}
@@ -54,7 +54,7 @@ pub fn key_kind(
     if !needs.list.is_empty() {
         return Ok(needs.into_step());
     }
-    Ok(match newest(&{ *view }, series, search, blocks, scratch)? {
+    Ok(match newest(view, series, search, blocks, scratch)? {
         Step::Ready(Some(_)) => Step::Ready(KeyKind::Series),
         Step::Ready(None) => Step::Ready(KeyKind::None),
         Step::Need(missing) => Step::Need(missing),

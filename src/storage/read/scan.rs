@@ -9,6 +9,7 @@ use super::{Blocks, Needs, Step, View};
 use crate::limits::SCAN_CHUNK_BYTES;
 use crate::model::{KeyRange, ScanRequest, SlotClass};
 use crate::storage::columns::Columns;
+use crate::storage::range_delete::only_series;
 use crate::storage::sstable::TableError;
 use crate::storage::version::Table;
 use std::ops::Range;
@@ -314,10 +315,4 @@ impl<'v> Scan<'_, 'v> {
 fn wants(request: &ScanRequest, table: &Table) -> bool {
     (table.holds(SlotClass::Time) && table.reaches(request.from, request.to))
         || (request.all_slots && table.holds(SlotClass::Metadata))
-}
-
-/// The one series that a range holds, if it is written as such a range.
-fn only_series(keys: &KeyRange) -> Option<&[u8]> {
-    let (last, start) = keys.end.as_deref()?.split_last()?;
-    (*last == 0 && *start == *keys.start && !start.is_empty()).then_some(start)
 }

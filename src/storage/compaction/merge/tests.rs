@@ -486,6 +486,24 @@ fn a_delete_is_told_only_by_one_that_covers_all_of_it() {
 }
 
 #[test]
+fn a_table_that_contradicts_its_description_stops_the_merge() {
+    // The checksums are right and yet the table is wrong: an error for the operator, not a crash and not a copy.
+    let write = Write::Entry { series: b"a", slot: Slot::Time(3), seqno: 5, value: None };
+    let mut tables = flush(&[write], &Arc::default(), &mut Dice(1));
+    tables[0].meta.time_max = 2;
+    let options = MergeOptions {
+        horizon: Seqno(1),
+        snapshot_horizon: Seqno(1),
+        outside: Vec::new(),
+        spans: cover_spans(&[(0, 2)], 1, 63, 8),
+        output: output(&Arc::default(), &mut Dice(1)),
+    };
+    let mut merge = Merge::new(tables.iter().map(Stored::boxed).collect(), options);
+    let error = merge.step().unwrap_err().to_string();
+    assert!(error.starts_with("table tables/0000000000000000.sst at offset 0"), "{error}");
+}
+
+#[test]
 fn long_series_come_through_a_merge_in_time_order() {
     // Runs are copied in bulk between chunks, batches and blocks; an entry lost at a seam is lost for good.
     let ids = Arc::default();
