@@ -288,7 +288,7 @@ impl Opening<'_> {
     ) -> Result<Opened, OpenError> {
         let mut salts = end.salts;
         let mut state = end.state;
-        let segments = self.make_segments(&state, end.inventory, &mut salts)?;
+        let segments = self.make_segments(&state, end.inventory, &mut salts, &job.stop)?;
         edits.extend(segments.iter().enumerate().map(|(stream, segment)| {
             let stream = StreamId(u16::try_from(stream).unwrap_or(u16::MAX));
             let entry = SegmentEntry { stream, salt: segment.salt, bytes: segment.bytes };
@@ -448,13 +448,14 @@ impl Opening<'_> {
         state: &State,
         inventory: &Inventory,
         salts: &mut Salts,
+        stop: &AtomicBool,
     ) -> Result<Vec<SegmentSpec>, OpenError> {
         let next_file = inventory.segments.keys().next_back().map_or(0, |seq| seq.0.saturating_add(1));
         let first = state.next_segment.0.max(next_file);
         let bytes = self.options.wal_segment_bytes_first;
         let make = |seq: u64| {
             let seq = SegmentSeq(seq);
-            let (file, direct) = make_segment(&**self.files, seq, bytes)?;
+            let (file, direct) = make_segment(&**self.files, seq, bytes, stop)?;
             Ok(SegmentSpec { seq, salt: salts.next(), bytes, file, direct })
         };
         let made = (first..first + self.options.shards as u64).map(make).collect::<Result<_, JobError>>();

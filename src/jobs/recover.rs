@@ -94,7 +94,9 @@ pub(super) fn recover(
         }
         check_chain(&chain)?;
     }
-    progress(Progress::Flush);
+    if !replay.memtable.is_empty() {
+        progress(Progress::Flush);
+    }
     replay.flush()?;
     report.tables_written = replay.tables.len();
     Ok(Recovered { tables: replay.tables, seqno_max })

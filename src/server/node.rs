@@ -65,7 +65,7 @@ pub enum ServeError {
     /// The data directory cannot be used.
     Directory { path: std::path::PathBuf, source: io::Error },
     /// The store cannot be opened.
-    Open(OpenError),
+    Open { path: std::path::PathBuf, source: OpenError },
     /// No backend.
     Backend(OpenBackendError),
     /// A CPU of `--cores cpu:…` is not ours to use.
@@ -97,7 +97,7 @@ impl fmt::Display for ServeError {
             Self::Directory { path, source } => {
                 write!(f, "the data directory {} cannot be used: {source}", path.display())
             }
-            Self::Open(error) => error.fmt(f),
+            Self::Open { path, source } => write!(f, "data directory {}: {source}", path.display()),
             Self::Backend(error) => error.fmt(f),
             Self::Cpu { cpu, allowed } => {
                 write!(
@@ -124,7 +124,7 @@ impl std::error::Error for ServeError {
         match self {
             Self::Bind { source, .. } | Self::Directory { source, .. } => Some(source),
             Self::Thread(error) | Self::Signals(error) => Some(error),
-            Self::Open(error) => Some(error),
+            Self::Open { source, .. } => Some(source),
             Self::Backend(error) => Some(error),
             Self::Entropy(error) => Some(error),
             Self::Descriptors { .. }
@@ -152,7 +152,8 @@ pub fn run(
     let files: Arc<dyn Files> = Arc::new(OsFiles::new(&config.data).map_err(directory)?);
     let started_ns = sys::monotonic_ns();
     let options = store_options(&config, placement.len())?;
-    let opened = open_store(&files, &options, std::process::id(), &log_progress).map_err(ServeError::Open)?;
+    let opened = open_store(&files, &options, std::process::id(), &log_progress)
+        .map_err(|source| ServeError::Open { path: data.clone(), source })?;
     let recovery_ns = sys::monotonic_ns() - started_ns;
     Node::start(config, &files, opened, placement, listeners, recovery_ns)?.serve(ready, stopping)
 }

@@ -63,15 +63,12 @@ impl Shard {
             SetCondition::IfAbsent => !present,
             SetCondition::IfPresent => present,
         };
-        if wanted {
-            let op = EntryOp::Put(Value::Bytes(value));
-            if is_series {
-                self.write_together(key, true, &[(Slot::Timeless, op)])?;
-            } else {
-                self.write(key, Slot::Timeless, op)?;
-            }
-        }
-        let gate = self.gate(key);
+        let op = EntryOp::Put(Value::Bytes(value));
+        let gate = match (wanted, is_series) {
+            (true, true) => self.write_together(key, true, &[(Slot::Timeless, op)])?,
+            (true, false) => self.write(key, Slot::Timeless, op)?,
+            (false, _) => self.gate(key),
+        };
         match (&old, return_old) {
             (Some(old), true) => {
                 reply_if_found(operation, Some(old.borrow()), gate, fx);
@@ -188,6 +185,10 @@ impl Shard {
     }
 
     fn is_series(&mut self, task: &mut Task, key: &[u8]) -> Result<bool, Pause> {
+        let classes = [SlotClass::Metadata, SlotClass::Time];
+        if task.capture.is_none() && !self.may_hold(key, &classes) {
+            return Ok(false);
+        }
         Ok(self.class_exists(task, key, SlotClass::Metadata)?
             || self.class_exists(task, key, SlotClass::Time)?)
     }

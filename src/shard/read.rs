@@ -151,19 +151,21 @@ impl Shard {
         }
     }
 
-    /// Whether memory or tables may hold entries of the class: `false` is certain. Costs no read.
-    pub(super) fn may_hold(&mut self, series: &[u8], class: SlotClass) -> bool {
+    /// Whether memory or tables may hold entries of one of the classes: `false` is certain. Costs no read.
+    pub(super) fn may_hold(&mut self, series: &[u8], classes: &[SlotClass]) -> bool {
         let hash = series_hash(series);
         let frozen = self.memory.frozen.iter().map(|frozen| &*frozen.memtable);
         let mut memtables = frozen.chain([&self.memory.active]);
-        if memtables.any(|memtable| memtable.run(hash, series, class).is_some()) {
+        if memtables.any(|memtable| memtable.holds(hash, series, classes)) {
             return true;
         }
-        for table in self.memory.version.tables_of(class) {
-            if table.may_contain(series, class) {
-                return true;
+        for class in classes {
+            for table in self.memory.version.tables_of(*class) {
+                if table.may_contain(series, *class) {
+                    return true;
+                }
+                self.counters.bloom_negative += 1;
             }
-            self.counters.bloom_negative += 1;
         }
         false
     }
@@ -177,7 +179,7 @@ impl Shard {
     ) -> Result<T, Pause> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let taken = self.with_view(task, |view, blocks| {
-            let step = read::find_slot(&View { ..*view }, series, slot, blocks, &mut scratch)?;
+            let step = read::find_slot(view, series, slot, blocks, &mut scratch)?;
             Ok(map_step(step, |found| take(found.map(|found| found.value))))
         });
         self.scratch = scratch;
@@ -201,7 +203,7 @@ impl Shard {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut search = task.search;
         let found = self.with_view(task, |view, blocks| {
-            let step = read::newest(&View { ..*view }, series, &mut search, blocks, &mut scratch)?;
+            let step = read::newest(view, series, &mut search, blocks, &mut scratch)?;
             Ok(map_step(step, |found| found.map(|found| (found.time, found.value.into_owned()))))
         });
         self.scratch = scratch;
@@ -215,7 +217,7 @@ impl Shard {
         series: &[u8],
         class: SlotClass,
     ) -> Result<bool, Pause> {
-        if task.capture.is_none() && !self.may_hold(series, class) {
+        if task.capture.is_none() && !self.may_hold(series, &[class]) {
             return Ok(false);
         }
         if class == SlotClass::Time {

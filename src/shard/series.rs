@@ -105,7 +105,9 @@ impl Shard {
         };
         match decision {
             Upsert::Keep => Ok(()),
-            Upsert::Write(value) => self.write(key, Slot::Time(time), EntryOp::Put(Value::F64(value))),
+            Upsert::Write(value) => {
+                self.write(key, Slot::Time(time), EntryOp::Put(Value::F64(value))).map(drop)
+            }
         }
     }
 
@@ -183,7 +185,7 @@ impl Shard {
 
     fn write_metadata(&mut self, key: &[u8], options: &SeriesOptions) -> Result<(), Pause> {
         let bytes = series_metadata::encode(options);
-        self.write(key, Slot::Metadata, EntryOp::Put(Value::Bytes(&bytes)))
+        self.write(key, Slot::Metadata, EntryOp::Put(Value::Bytes(&bytes))).map(drop)
     }
 
     /// Metadata and first sample in one frame: a crash keeps both or neither.
@@ -199,7 +201,7 @@ impl Shard {
             (Slot::Metadata, EntryOp::Put(Value::Bytes(&bytes))),
             (Slot::Time(time), EntryOp::Put(Value::F64(value))),
         ];
-        self.write_together(key, false, &entries)
+        self.write_together(key, false, &entries).map(drop)
     }
 }
 

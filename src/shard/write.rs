@@ -25,9 +25,9 @@ impl Shard {
     ) -> Result<(), Pause> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes these commands only")]
         match command {
-            Command::Put { series, slot, value } => self.write(series, *slot, EntryOp::Put(*value))?,
+            Command::Put { series, slot, value } => drop(self.write(series, *slot, EntryOp::Put(*value))?),
             Command::PutBatch { entries } => self.write_batch(entries)?,
-            Command::DeleteSlot { series, slot } => self.write(series, *slot, EntryOp::Delete)?,
+            Command::DeleteSlot { series, slot } => drop(self.write(series, *slot, EntryOp::Delete)?),
             Command::Delete { scope } => self.write_delete(*scope)?,
             other => unreachable!("{other:?} looks before it writes"),
         }
@@ -35,14 +35,14 @@ impl Shard {
         Ok(())
     }
 
-    /// Writes one entry.
-    pub(super) fn write(&mut self, series: &[u8], slot: Slot, op: EntryOp<'_>) -> Result<(), Pause> {
+    /// Writes one entry; a reply about its series waits for the log position.
+    pub(super) fn write(&mut self, series: &[u8], slot: Slot, op: EntryOp<'_>) -> Result<Lsn, Pause> {
         let record = record_of(series, slot, op);
         self.admit(record_bytes(&record), matches!(op, EntryOp::Delete))?;
         let seqno = self.take_seqno();
         let lsn = self.log.append(seqno, &record);
         self.insert(series, slot, seqno, op, lsn);
-        Ok(())
+        Ok(lsn)
     }
 
     /// Writes entries of one series that a crash keeps or loses together; with `replace`, everything that the series
@@ -52,7 +52,7 @@ impl Shard {
         series: &[u8],
         replace: bool,
         entries: &[(Slot, EntryOp<'_>)],
-    ) -> Result<(), Pause> {
+    ) -> Result<Lsn, Pause> {
         let scope = DeleteScope::Series { series };
         let delete = Record::Delete(scope);
         let entry_bytes: usize =
@@ -70,8 +70,7 @@ impl Shard {
             let lsn = self.log.append(seqno, &record_of(series, *slot, *op));
             self.insert(series, *slot, seqno, *op, lsn);
         }
-        self.log.batch_end();
-        Ok(())
+        Ok(self.log.batch_end())
     }
 
     fn write_batch(&mut self, entries: &[StoredEntry<'_>]) -> Result<(), Pause> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Runs a tool with `input` on its stdin.
-fn run_tool(command: &mut Command, input: &str) -> Output {
+pub(crate) fn run_tool(command: &mut Command, input: &str) -> Output {
     let tool = command.get_program().to_string_lossy().into_owned();
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = match spawned {

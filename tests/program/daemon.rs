@@ -1,7 +1,8 @@
 //! Starts the real program: a daemon that ends with its test, and tools that run to their end.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::channel;
@@ -27,8 +28,13 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a daemon on `data` and waits until it serves.
     pub(crate) fn start(data: &Path, flags: &[&str]) -> Self {
+        Self::start_as(tskv(), data, flags)
+    }
+    /// The same with a command of its own that takes the program's arguments.
+    pub(crate) fn start_as(mut command: Command, data: &Path, flags: &[&str]) -> Self {
         let log = data.with_extension("log");
-        let mut child = tskv()
+        let mut child = command
+            .stdin(Stdio::null())
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(flags)
@@ -82,6 +88,33 @@ impl Daemon {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+    /// Asks the admin port; the whole reply.
+    pub(crate) fn http(&self, method: &str, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.field("admin")).unwrap();
+        write!(socket, "{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).unwrap();
+        reply
+    }
+    /// Sends one RESP command, then QUIT; all that was answered.
+    pub(crate) fn resp(&self, words: &[&[u8]]) -> String {
+        let mut socket = TcpStream::connect(self.field("listen")).unwrap();
+        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            bytes.extend_from_slice(word);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        socket.write_all(&bytes).unwrap();
+        socket.write_all(b"QUIT\r\n").unwrap();
+        let mut reply = Vec::new();
+        socket.read_to_end(&mut reply).unwrap();
+        String::from_utf8_lossy(&reply).into_owned()
     }
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {

@@ -3,5 +3,7 @@
 mod clients;
 mod daemon;
 mod data_set;
+mod environment;
+mod protection;
 mod serving;
 mod usage;

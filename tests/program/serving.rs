@@ -1,8 +1,8 @@
 //! A daemon and its tools: the first minute of a newcomer, and how a daemon ends.
 
+use crate::clients::run_tool;
 use crate::daemon::{Daemon, tskv};
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
@@ -237,14 +237,14 @@ fn admin_port_shows_health_and_metrics() {
     let daemon = Daemon::start(&directory.path().join("store"), &[]);
     daemon.ok(&["put", "a", "1", "1"]);
     daemon.ok(&["get", "a"]);
-    assert!(http(&daemon, "GET", "/healthz").starts_with("HTTP/1.1 200"));
-    assert!(http(&daemon, "GET", "/readyz").starts_with("HTTP/1.1 200"));
-    assert!(http(&daemon, "POST", "/metrics").starts_with("HTTP/1.1 405"));
-    assert!(http(&daemon, "GET", "/nothing").starts_with("HTTP/1.1 404"));
+    assert!(daemon.http("GET", "/healthz").starts_with("HTTP/1.1 200"));
+    assert!(daemon.http("GET", "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(daemon.http("POST", "/metrics").starts_with("HTTP/1.1 405"));
+    assert!(daemon.http("GET", "/nothing").starts_with("HTTP/1.1 404"));
     // Counters of the cores are published now and then.
     let deadline = Instant::now() + Duration::from_secs(5);
     let page = loop {
-        let page = http(&daemon, "GET", "/metrics");
+        let page = daemon.http("GET", "/metrics");
         if page.contains("tskv_put_total 1\n") && page.contains("tskv_get_total 1\n") {
             break page;
         }
@@ -252,29 +252,10 @@ fn admin_port_shows_health_and_metrics() {
         std::thread::sleep(Duration::from_millis(50));
     };
     let (_, body) = page.split_once("\r\n\r\n").unwrap();
-    let Ok(mut promtool) = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-    else {
-        eprintln!("SKIPPED: promtool is not installed (Debian package prometheus)");
-        return;
-    };
-    promtool.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
+    let output = run_tool(Command::new("promtool").args(["check", "metrics"]), body);
     assert!(
         output.status.success() && output.stderr.is_empty(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-fn http(daemon: &Daemon, method: &str, path: &str) -> String {
-    let mut socket = TcpStream::connect(daemon.field("admin")).unwrap();
-    write!(socket, "{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut reply = String::new();
-    socket.read_to_string(&mut reply).unwrap();
-    reply
 }

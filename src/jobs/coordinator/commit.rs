@@ -1,6 +1,6 @@
 //! Changes of the store: made durable in order, several in one frame, then shown to the shards.
 
-use super::{Coordinator, SPARE_SEGMENTS_PER_SHARD};
+use super::{COMMIT_FAILED, Coordinator, SPARE_SEGMENTS_PER_SHARD};
 use crate::io::Files;
 use crate::jobs::error::JobError;
 use crate::jobs::manifest_log::ManifestLog;
@@ -75,10 +75,11 @@ impl Coordinator {
         let count = std::mem::take(&mut self.committing);
         if let Err(error) = result {
             self.commit_retry_ns = self.retry_at();
-            self.failed("the manifest could not be written", &error);
+            self.failed(COMMIT_FAILED, &error);
             return;
         }
         self.status.edits_total += 1;
+        self.worked(COMMIT_FAILED);
         self.status.out_of_space = false;
         let before = std::mem::replace(&mut self.state, next);
         let changes: Vec<_> = self.changes.drain(..count).collect();

@@ -31,7 +31,7 @@ use crate::storage::manifest::State;
 use crate::storage::version::Version;
 use barrier::Barriers;
 use commit::Change;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -39,8 +39,13 @@ use std::time::Duration;
 
 /// What failed is tried again after this long.
 const RETRY_NS: u64 = 500_000_000;
-/// Flushes that run at once.
+/// Flushes that run at once. More would let a shard's later memtable retire segments that an earlier one needs.
 const FLUSHES_MAX: usize = 1;
+/// What can fail and is tried again.
+const COMMIT_FAILED: &str = "the manifest could not be written";
+const FLUSH_FAILED: &str = "a memtable could not be written";
+const MERGE_FAILED: &str = "tables could not be merged";
+const SEGMENT_FAILED: &str = "a log segment could not be made";
 /// Retired segments kept for use anew, per shard.
 const SPARE_SEGMENTS_PER_SHARD: usize = 2;
 
@@ -56,6 +61,8 @@ pub struct Coordinator {
     salts: Salts,
     board: StatusBoard,
     status: JobsStatus,
+    /// Failures that the log tells of, by what failed; until it works again.
+    told: BTreeMap<&'static str, String>,
     now_ns: u64,
 
     state: State,
@@ -144,6 +151,7 @@ impl Coordinator {
             salts,
             board: StatusBoard::default(),
             status: JobsStatus::default(),
+            told: BTreeMap::new(),
             now_ns: 0,
             state,
             version,
@@ -285,17 +293,25 @@ impl Coordinator {
     }
 
     /// Notes a failure that is tried again.
-    fn failed(&mut self, what: &str, error: &JobError) {
+    fn failed(&mut self, what: &'static str, error: &JobError) {
         if matches!(error, JobError::Stopped) {
             return;
         }
         let text = format!("{what}: {error}");
-        if self.status.last_error.as_ref() != Some(&text) {
+        // Tried twice a second for as long as a disk is full: once is enough in the log.
+        if self.told.insert(what, text.clone()).as_ref() != Some(&text) {
             log::warn!("{text}; it is tried again");
         }
         self.status.failures_total += 1;
         self.status.out_of_space |= matches!(error, JobError::OutOfSpace);
         self.status.last_error = Some(text);
+    }
+
+    /// Notes that what may have failed before has worked.
+    fn worked(&mut self, what: &'static str) {
+        if self.told.remove(what).is_some() {
+            log::info!("no longer: {what}");
+        }
     }
 
     fn show_status(&mut self) {

@@ -1,7 +1,7 @@
 //! Flushes, merges, segments and the ballast: when each is started, and what its end means.
 
 use super::commit::Change;
-use super::{Coordinator, FLUSHES_MAX};
+use super::{Coordinator, FLUSH_FAILED, FLUSHES_MAX, MERGE_FAILED, SEGMENT_FAILED};
 use crate::io::{Errno, Files};
 use crate::jobs::compact::merge_tables;
 use crate::jobs::error::{JobError, out_of_space};
@@ -40,6 +40,7 @@ impl Coordinator {
         let FlushRequest { shard, ref memtable, .. } = request;
         match result {
             Ok((tables, bytes)) => {
+                self.worked(FLUSH_FAILED);
                 self.status.flushes_total += 1;
                 self.status.flush_bytes_total += bytes;
                 let (memtable, releases) = (memtable.id(), request.releases);
@@ -47,7 +48,7 @@ impl Coordinator {
             }
             Err(error) => {
                 self.flush_retry_ns = self.retry_at();
-                self.failed("a memtable could not be written", &error);
+                self.failed(FLUSH_FAILED, &error);
                 let failed = ToShard::FlushFailed { memtable: memtable.id(), errno: errno_of(&error) };
                 if !self.stopping() {
                     self.shards.send(shard, failed);
@@ -112,6 +113,7 @@ impl Coordinator {
         self.nothing_to_merge = false;
         match result {
             Ok((tables, bytes)) => {
+                self.worked(MERGE_FAILED);
                 self.status.merges_total += 1;
                 self.status.merge_bytes_read_total += bytes_read;
                 self.status.merge_bytes_written_total += bytes;
@@ -124,7 +126,7 @@ impl Coordinator {
                     JobError::Table(TableError::Corrupt(_)) => self.damaged.extend(inputs),
                     _ => self.merge_retry_ns = self.retry_at(),
                 }
-                self.failed("tables could not be merged", &error);
+                self.failed(MERGE_FAILED, &error);
                 self.fail_compactions(&error);
             }
         }
@@ -166,11 +168,11 @@ impl Coordinator {
         self.status.segments_recycled_total += u64::from(spare.is_some());
         // What the log holds must fit into tables, or nothing would ever free a segment again.
         let room = self.bytes_of_log() + bytes;
-        let files = Arc::clone(&self.files);
+        let (files, stop) = (Arc::clone(&self.files), Arc::clone(&self.table_job.stop));
         self.spawn("tskv-segment", move || {
             let made = match spare {
                 Some((retired, _)) => recycle_segment(&*files, retired, seq),
-                None => require_room(&*files, room).and_then(|()| make_segment(&*files, seq, bytes)),
+                None => require_room(&*files, room).and_then(|()| make_segment(&*files, seq, bytes, &stop)),
             };
             let result = made.map(|(file, direct)| SegmentSpec { seq, salt, bytes, file, direct });
             let paths = spare.map(|(retired, _)| retired).into_iter().chain([seq]).map(segment_path);
@@ -189,14 +191,17 @@ impl Coordinator {
         self.trash.extend(leftovers);
         match result {
             Ok(spec) => {
+                self.worked(SEGMENT_FAILED);
                 self.status.segments_made_total += 1;
                 self.changes.push_back(Change::Segment { shard, spec });
             }
             Err(error) => {
                 self.segment_retry_ns = self.retry_at();
-                self.failed("a log segment could not be made", &error);
+                self.failed(SEGMENT_FAILED, &error);
                 self.segment_needs.push_front(shard);
-                self.shards.send(shard, ToShard::SegmentFailed(errno_of(&error)));
+                if !self.stopping() {
+                    self.shards.send(shard, ToShard::SegmentFailed(errno_of(&error)));
+                }
             }
         }
     }

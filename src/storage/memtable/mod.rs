@@ -206,6 +206,12 @@ impl Memtable {
     pub fn deletes(&self) -> &DeleteSet {
         &self.deletes
     }
+    /// Whether a series has entries of one of these classes, visible or not; `hash` is the key's [`series_hash`].
+    #[must_use]
+    pub fn holds(&self, hash: u64, series: &[u8], classes: &[SlotClass]) -> bool {
+        let holds = |number| classes.iter().any(|class| self.run_of(number, *class).is_some());
+        self.find(hash, series).is_some_and(holds)
+    }
     /// The entries of a series and class; `hash` is the key's [`series_hash`].
     #[must_use]
     pub fn run(&self, hash: u64, series: &[u8], class: SlotClass) -> Option<Run<'_>> {

@@ -155,7 +155,7 @@ impl<'a> Frontier<'a> {
                 && (target.class != SlotClass::Time || front.table.reaches(times.0, times.1))
         });
         let tables = tables.map(|front| Source::table(target, front.table, times));
-        Merge::new(view, target, times, runs.chain(tables).collect())
+        Merge::new(view, target, times, runs.chain(tables))
     }
 }
 

@@ -51,13 +51,14 @@ enum Best {
 }
 
 impl<'a> Merge<'a> {
-    /// A merge of these sources, which are of the same target and times.
+    /// A merge of these sources, which are of the same target and times; they are not even made when the times are none.
     pub(super) fn new(
         view: &View<'a>,
         target: Target<'a>,
         times: (i64, i64),
-        sources: Vec<Source<'a>>,
+        sources: impl Iterator<Item = Source<'a>>,
     ) -> Self {
+        let sources: Vec<_> = if times.0 <= times.1 { sources.collect() } else { Vec::new() };
         let deletes = if sources.is_empty() {
             Fragments::default()
         } else {

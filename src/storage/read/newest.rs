@@ -67,8 +67,9 @@ fn newest_at_hand<'a>(view: &View<'a>, series: &[u8]) -> Option<Found<'a>> {
     let (columns, index) = runs.map(last).max_by_key(by_time_and_seqno)?;
     let (time, seqno) = by_time_and_seqno(&(columns, index));
     // Tables come with the latest sample first.
-    let tables_end = view.version.tables_of(SlotClass::Time).first().map(|table| table.meta.time_max);
-    if seqno > view.snapshot || tables_end.is_some_and(|end| end >= time) {
+    let mut later =
+        view.version.tables_of(SlotClass::Time).iter().take_while(|table| table.meta.time_max >= time);
+    if seqno > view.snapshot || later.any(|table| table.may_contain(series, SlotClass::Time)) {
         return None;
     }
     visible(columns, index, covering_delete(view, hash, series, Slot::Time(time)))
@@ -106,6 +107,6 @@ pub(super) fn series_merge<'a>(view: &View<'a>, target: Target<'a>, times: (i64,
         let in_time = target.class != SlotClass::Time || table.reaches(times.0, times.1);
         in_time && table.may_contain(target.series, target.class)
     });
-    let sources = runs.chain(tables.map(|table| Source::table(target, table, times))).collect();
-    Merge::new(view, target, times, sources)
+    let tables = tables.map(|table| Source::table(target, table, times));
+    Merge::new(view, target, times, runs.chain(tables))
 }

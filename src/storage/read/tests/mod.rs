@@ -43,7 +43,12 @@ fn collect(out: &ScanOutput, all: &mut Vec<(Vec<u8>, Slot, OwnedValue)>) {
 
 fn check_scan(world: &World, dice: &mut Dice, view: &View<'_>, contents: &Contents, spread: u64) {
     let (a, b) = (random_time(dice, spread), random_time(dice, spread));
-    let (from, to) = if dice.roll(3) == 0 { (i64::MIN, i64::MAX) } else { (a.min(b), a.max(b)) };
+    let (from, to) = match dice.roll(9) {
+        0..3 => (i64::MIN, i64::MAX),
+        // A client may well ask for nothing.
+        3 => (a.max(b), a.min(b)),
+        _ => (a.min(b), a.max(b)),
+    };
     let request = ScanRequest {
         keys: random_keys(dice),
         from,
