@@ -10,6 +10,7 @@
 #![expect(clippy::disallowed_methods, reason = "real threads and real time: the daemon is a real process")]
 
 mod model;
+mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
 mod writer;
