@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Who may import whom. A module may always import itself; what is not listed may import nothing.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("limits", &[]),
     ("encoding", &[]),
     ("metrics", &[]),
@@ -25,6 +25,13 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
         &["shard", "protocol", "jobs", "io", "storage", "model", "buffer", "config", "metrics", "limits"],
     ),
     ("client", &["protocol", "model", "limits"]),
+    (
+        "simulator",
+        &[
+            "server", "shard", "protocol", "jobs", "io", "storage", "model", "buffer", "config", "metrics",
+            "limits",
+        ],
+    ),
     (
         "cli",
         &[
