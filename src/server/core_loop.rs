@@ -172,6 +172,12 @@ impl<B: Backend> CoreLoop<B> {
         self.end()
     }
 
+    /// Whether other cores have sent something that the next turn will find: a driver that turns loops by hand lets
+    /// none of them sleep in a poll, so nobody rings for it.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.net.mailboxes.has_arrivals()
+    }
+
     fn poll(&mut self, wait: Wait) -> Result<(), Errno> {
         if self.spin_ns > 0 && wait != Wait::No {
             let until = self.now.monotonic_ns.saturating_add(self.spin_ns);
