@@ -79,6 +79,8 @@ pub(crate) struct Connection {
     pub(crate) is_admitted: bool,
     /// Its replies exceed what it may have unsent: it gets no more of them and is closed.
     pub(crate) is_overflowing: bool,
+    /// The log failed under replies that it waits for: it gets no more of them and is closed.
+    pub(crate) is_cut_off: bool,
     /// Bytes of requests since it last was owed nothing.
     pub(crate) request_bytes_pending: usize,
     /// Operations of the backend that have not completed: receive, send, close.
@@ -123,6 +125,7 @@ impl Connection {
             closing: Closing::No,
             is_admitted: true,
             is_overflowing: false,
+            is_cut_off: false,
             request_bytes_pending: 0,
             operations: 0,
             request_since_ns: None,
@@ -149,9 +152,11 @@ impl Connection {
     pub(crate) fn unsent_bytes(&self) -> usize {
         self.output.pending_bytes() + self.slots.ready_bytes()
     }
-    /// Whether no reply is owed any more and everything has left.
+    /// Whether the connection may go: no reply is owed any more, everything has left, and of a client that has closed
+    /// its side every request has been served.
     pub(crate) fn is_drained(&self) -> bool {
-        self.slots.count() == 0 && self.output.is_drained()
+        let is_served = self.receiving != Receiving::Ended || self.input.is_empty();
+        (self.slots.count() == 0 || self.is_cut_off) && self.output.is_drained() && is_served
     }
     /// Unsent reply bytes at which the connection is dropped.
     pub(crate) fn output_bytes_max(&self, configured: usize) -> usize {

@@ -47,7 +47,10 @@ fn clients_that_do_not_read_are_paused_then_dropped() {
                     Err(error) => break error.kind() == std::io::ErrorKind::ConnectionReset,
                 }
             };
-            assert!(ended && bytes < 50 << 20, "{backend}: client {number} got {bytes} bytes and is still connected");
+            assert!(
+                ended && bytes < 50 << 20,
+                "{backend}: client {number} got {bytes} bytes and is still connected"
+            );
         }
         target.finish(192 * MIB);
     }
@@ -76,7 +79,11 @@ fn a_hundred_thousand_pipelined_requests_are_answered_in_order() {
         target.assert_serves("while a pipeline waits");
         let mut client = client;
         for number in 0..100_000 {
-            assert_eq!(client.reply().unwrap(), Reply::Bulk(Some(number.to_string().into_bytes())), "{backend}");
+            assert_eq!(
+                client.reply().unwrap(),
+                Reply::Bulk(Some(number.to_string().into_bytes())),
+                "{backend}"
+            );
             assert_eq!(client.reply().unwrap(), Reply::Integer(1), "{backend}");
         }
         writer.join().unwrap();
@@ -138,7 +145,8 @@ fn a_request_that_never_ends_is_cut_off_after_ten_seconds() {
     let targets = BACKENDS.map(|backend| Target::start(backend, &TWO_CORES));
     thread::scope(|scope| {
         for target in &targets {
-            let slow: [&[u8]; 3] = [b"*2\r\n$4\r\nECHO\r\n$100\r\n", b"SET key ", b"\xf7\x01\x01\x00\x40\0\0\0"];
+            let slow: [&[u8]; 3] =
+                [b"*2\r\n$4\r\nECHO\r\n$100\r\n", b"SET key ", b"\xf7\x01\x01\x00\x40\0\0\0"];
             for start in slow {
                 scope.spawn(move || {
                     let mut client = target.connect();
