@@ -90,6 +90,8 @@ pub(crate) struct Connection {
     pub(crate) is_overflowing: bool,
     /// What a reply that is still owed may be expected to take: the largest of late, slowly forgotten.
     reply_bytes_expected: usize,
+    /// The log failed under replies that it waits for: it gets no more of them and is closed.
+    pub(crate) is_cut_off: bool,
     /// Bytes of requests since it last was owed nothing.
     pub(crate) request_bytes_pending: usize,
     /// Operations of the backend that have not completed: receive, send, close.
@@ -135,6 +137,7 @@ impl Connection {
             is_admitted: true,
             is_overflowing: false,
             reply_bytes_expected: REPLY_BYTES_EXPECTED_FIRST,
+            is_cut_off: false,
             request_bytes_pending: 0,
             operations: 0,
             request_since_ns: None,
@@ -168,9 +171,11 @@ impl Connection {
     pub(crate) fn unsent_bytes(&self) -> usize {
         self.output.pending_bytes() + self.slots.ready_bytes()
     }
-    /// Whether no reply is owed any more and everything has left.
+    /// Whether the connection may go: no reply is owed any more, everything has left, and of a client that has closed
+    /// its side every request has been served.
     pub(crate) fn is_drained(&self) -> bool {
-        self.slots.count() == 0 && self.output.is_drained()
+        let is_served = self.receiving != Receiving::Ended || self.input.is_empty();
+        (self.slots.count() == 0 || self.is_cut_off) && self.output.is_drained() && is_served
     }
     /// Unsent reply bytes at which the connection is dropped.
     pub(crate) fn output_bytes_max(&self, configured: usize) -> usize {

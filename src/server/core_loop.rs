@@ -25,6 +25,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
+/// An input buffer above this is made small again once its large request has been served.
+const INPUT_BYTES_KEPT_MAX: usize = 8 * RECEIVE_BYTES;
 /// Messages taken from each mailbox ring in one turn.
 const MAIL_PER_TURN: usize = 256;
 /// Idle work such as deadlines of slow clients is looked at this often, while there are connections that need it.
@@ -207,8 +209,8 @@ impl<B: Backend> CoreLoop<B> {
 
     /// How long the core may sleep.
     fn wait(&self) -> Wait {
+        // Those in `blocked` wait for replies of other cores, which ring, or for a ring that is backed up.
         let has_work = !self.ready.is_empty()
-            || !self.blocked.is_empty()
             || !self.net.follow_ups.is_empty()
             || self.shard.has_slices()
             || self.net.mailboxes.is_backed_up();
@@ -340,6 +342,10 @@ impl<B: Backend> CoreLoop<B> {
         }
         let mut buf = std::mem::take(&mut connection.input);
         let before = buf.capacity();
+        if before > INPUT_BYTES_KEPT_MAX && buf.len() < RECEIVE_BYTES {
+            // A large request has passed: its memory belongs to all connections.
+            buf.shrink_to(2 * RECEIVE_BYTES);
+        }
         if buf.capacity() - buf.len() < RECEIVE_BYTES / 4 {
             // Doubling keeps a large request linear; only received bytes make the buffer grow.
             buf.reserve(RECEIVE_BYTES.max(buf.len()));
@@ -369,7 +375,9 @@ impl<B: Backend> CoreLoop<B> {
         match completion.result {
             Ok(Outcome::Transferred(0)) => {
                 connection.receiving = Receiving::Ended;
-                if connection.closing == Closing::No {
+                if connection.closing != Closing::No {
+                    connection.input.clear();
+                } else {
                     // What was sent before the end is still answered.
                     connection.closing = Closing::AfterReplies;
                     connection.is_ready = true;
@@ -560,7 +568,7 @@ impl<B: Backend> CoreLoop<B> {
     /// A connection that had too many replies outstanding may go on.
     fn wake_paused(&mut self, id: ConnectionId) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
-        if connection.receiving == Receiving::No && !connection.is_backed_up() {
+        if connection.receiving != Receiving::Yes && !connection.is_backed_up() {
             self.make_ready(id);
         }
     }
@@ -686,13 +694,14 @@ impl<B: Backend> CoreLoop<B> {
         for id in self.net.connections.ids() {
             let acked = self.net.acked;
             let Some(connection) = self.net.connections.get_mut(id) else { continue };
-            if connection.output.drop_held(acked) {
+            if connection.output.drop_held(acked) | connection.slots.waits_for_log(acked) {
                 let text = b"-IOERR a write to the log failed, the outcome is unknown\r\n";
                 if connection.dialect_is_resp() {
                     connection.output.bytes_mut().extend_from_slice(text);
                 }
                 connection.closing = Closing::AfterReplies;
-                connection.slots.abandon();
+                connection.is_cut_off = true;
+                connection.input.clear();
             }
             self.net.mark_dirty(id);
         }
