@@ -163,6 +163,7 @@ impl Net {
             self.metrics.requests.errors += 1;
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.note_reply(bytes.len());
         connection.is_overflowing |=
             connection.unsent_bytes() > connection.output_bytes_max(self.shared.config.max_output_bytes);
         if connection.is_overflowing {
@@ -313,6 +314,7 @@ impl Net {
             resp::encode::reply(connection.output.bytes_mut(), protocol_of(connection.dialect), reply);
             let encoded = connection.output.pending_bytes() - before;
             assert!(encoded > 0, "every reply has bytes");
+            connection.note_reply(encoded);
             connection.is_overflowing = connection.output.pending_bytes()
                 > connection.output_bytes_max(self.shared.config.max_output_bytes);
             connection.pages.retain(|page| page.sequence != operation.sequence);

@@ -160,8 +160,18 @@ impl Slots {
             self.pop(output);
         }
     }
+    /// Forgets all replies owed; those that come nevertheless are ignored.
+    pub(crate) fn abandon(&mut self) {
+        self.first += self.slots.len() as u64;
+        self.slots.clear();
+        self.ready_bytes = 0;
+    }
     /// Keeps a reply for its turn, or folds it; whatever is next in order goes to the output.
     pub(crate) fn arrive(&mut self, sequence: u64, part: u32, arrived: &Arrived<'_>, output: &mut Output) {
+        if sequence < self.first {
+            // Of a request whose reply was abandoned.
+            return;
+        }
         let Some(Entry { slot, .. }) = self.index(sequence).and_then(|index| self.slots.get_mut(index))
         else {
             unreachable!("a reply came for a slot that is not open: {sequence}")
@@ -258,6 +268,21 @@ mod tests {
         slots.complete_front(&mut output);
         assert_eq!(sent(&mut output), b"123");
         assert_eq!(slots.count(), 0);
+    }
+
+    #[test]
+    fn replies_to_abandoned_requests_are_ignored() {
+        // After the log has failed, block reads and other cores still answer: that must not end the daemon.
+        let (mut slots, mut output) = (Slots::default(), Output::default());
+        let (first, second) = (slots.open(), slots.open_fold(Fold::Sum, 2));
+        slots.arrive(second, 1, &reply(b":1\r\n", 1, false), &mut output);
+        slots.abandon();
+        slots.arrive(second, 0, &reply(b":1\r\n", 1, false), &mut output);
+        slots.arrive(first, 0, &reply(b"1", 0, false), &mut output);
+        assert!(slots.count() == 0 && sent(&mut output).is_empty());
+        let third = slots.open();
+        slots.arrive(third, 0, &reply(b"3", 0, false), &mut output);
+        assert_eq!(sent(&mut output), b"3");
     }
 
     #[test]

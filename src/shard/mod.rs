@@ -378,7 +378,7 @@ impl Shard {
         self.counters.operations += 1;
         if self.parking.must_queue(command.key()) {
             if self.parking.has_room() {
-                let queued = Queued { operation, command: command.to_stored(), reply_bytes_max };
+                let queued = Queued { operation, command: command.to_stored(), reply_bytes_max, credit: 0 };
                 self.parking.queue(command.key(), queued);
             } else {
                 fx.reply(operation, Reply::Error(ReplyError::Busy), Lsn(0));
@@ -568,8 +568,16 @@ impl Shard {
                 }
             }
         }
+        self.run_barrier(now_ns, fx);
+    }
+
+    /// Runs what waited for ranges to be free, as far as they are.
+    fn run_barrier(&mut self, now_ns: u64, fx: &mut impl Effects) {
         while let Some(queued) = self.parking.next_of_barrier() {
             self.start(now_ns, queued.operation, &queued.command.borrow(), queued.reply_bytes_max, fx);
+            if queued.credit > 0 {
+                self.add_credit(queued.operation, queued.credit);
+            }
         }
     }
 
@@ -631,6 +639,12 @@ impl Shard {
     }
 
     fn cancel(&mut self, now_ns: u64, operation: OperationId, fx: &mut impl Effects) {
+        let is_scan = |queued: &mut Queued| matches!(queued.command.borrow(), Command::Scan(_));
+        if self.parking.queued_mut(operation).is_some_and(is_scan) {
+            self.parking.take_queued(operation);
+            fx.reply(operation, Reply::ScanChunk { entries: &[], last: true }, Lsn(0));
+            return self.run_barrier(now_ns, fx);
+        }
         let found = self
             .parking
             .iter_mut()

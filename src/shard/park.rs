@@ -57,6 +57,8 @@ pub(crate) struct Queued {
     pub(crate) operation: OperationId,
     pub(crate) command: StoredCommand,
     pub(crate) reply_bytes_max: usize,
+    /// Of a scan: chunks that the client takes, as far as it has said so.
+    pub(crate) credit: u32,
 }
 
 /// All waiting operations of a shard.
@@ -188,6 +190,20 @@ impl Parking {
             self.bytes -= queued.command.bytes();
         }
         next
+    }
+    /// An operation on a range that has not begun.
+    pub(crate) fn queued_mut(&mut self, operation: OperationId) -> Option<&mut Queued> {
+        self.barrier.iter_mut().find(|queued| queued.operation == operation)
+    }
+    /// Takes an operation on a range that has not begun out of the queue.
+    pub(crate) fn take_queued(&mut self, operation: OperationId) -> Option<Queued> {
+        let index = self.barrier.iter().position(|queued| queued.operation == operation)?;
+        let taken = self.barrier.remove(index);
+        if let Some(queued) = &taken {
+            self.queued -= 1;
+            self.bytes -= queued.command.bytes();
+        }
+        taken
     }
     /// Captures of all waiting reads, for a freeze to fix up.
     pub(crate) fn captures_mut(&mut self) -> impl Iterator<Item = &mut Capture> {
