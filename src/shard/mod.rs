@@ -3,7 +3,7 @@
 //! [`Shard::handle`] does no I/O, reads no clock, starts no thread and rolls no dice. It owns the stream's log, the
 //! memtables, the block cache and every operation that waits.
 //!
-//! A command runs as a **task**: steps that either finish with a reply or stop with a [`Pause`] that says why. A step
+//! A command runs as a **task**: steps that either finish with a reply or stop with a `Pause` that says why. A step
 //! that pauses has changed nothing; it runs again, from the beginning or from the position that the task keeps, when
 //! what it waits for is there. Invariants:
 //!
