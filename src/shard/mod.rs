@@ -23,6 +23,8 @@ mod range;
 mod read;
 mod scan;
 mod series;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use effect::{Effects, ReadId, ShardRequest};
