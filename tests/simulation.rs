@@ -48,6 +48,7 @@ fn add(total: &mut Summary, one: &Summary) {
     total.rests += one.rests;
     total.acknowledged += one.acknowledged;
     total.answered += one.answered;
+    total.refused += one.refused;
     total.replayed += one.replayed;
     total.torn += one.torn;
 }

@@ -9,7 +9,7 @@ use super::admission;
 use super::connection::{Closing, Connection, Receiving};
 use super::desk::Desk;
 use super::mailbox::{Arrival, RequestBody};
-use super::net::{FollowUpBody, Net};
+use super::net::{FollowUp, FollowUpBody, Net};
 use super::shared::Shared;
 use super::tokens::Work;
 use crate::buffer::AlignedBuf;
@@ -476,7 +476,7 @@ impl<B: Backend> CoreLoop<B> {
         let scans = std::mem::take(&mut connection.scans);
         self.backend
             .submit(Work::Close { index: id.index, generation: id.generation }.token(), Op::Close { socket });
-        for scan in scans {
+        for scan in scans.into_iter().filter(|scan| !scan.is_moving) {
             let operation = crate::model::OperationId { connection: id, sequence: scan.sequence, part: 0 };
             self.desk().cancel(scan.shard, operation);
         }
@@ -615,12 +615,19 @@ impl<B: Backend> CoreLoop<B> {
     fn run_follow_ups(&mut self) {
         for _ in 0..self.net.follow_ups.len() {
             let Some(follow_up) = self.net.follow_ups.pop_front() else { break };
-            let mut desk = self.desk();
-            match follow_up.body {
+            let FollowUp { shard, operation, dialect, body } = follow_up;
+            match body {
                 FollowUpBody::Execute(command) => {
-                    desk.execute_stored(follow_up.shard, follow_up.operation, follow_up.dialect, command);
+                    // Nobody needs the next page for a client that has gone.
+                    if self.net.connections.get_mut(operation.connection).is_some() {
+                        self.desk().execute_stored(shard, operation, dialect, command);
+                    }
                 }
-                FollowUpBody::Credit(chunks) => desk.credit(follow_up.shard, follow_up.operation, chunks),
+                FollowUpBody::Scan => {
+                    let Some((command, credit)) = self.net.moved_scan(operation, dialect) else { continue };
+                    self.desk().execute_stored(shard, operation, dialect, command);
+                    self.desk().credit(shard, operation, credit);
+                }
             }
         }
     }

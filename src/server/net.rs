@@ -39,8 +39,8 @@ pub(crate) struct FollowUp {
 pub(crate) enum FollowUpBody {
     /// A command.
     Execute(StoredCommand),
-    /// Credit for a scan that has just been started.
-    Credit(u32),
+    /// The scan of this operation, on the shard that it has moved on to.
+    Scan,
 }
 
 /// An operation of another core's connection that this shard works on.
@@ -243,7 +243,7 @@ impl Net {
         let page = &mut connection.pages[index];
         let next = page.take(keys, summary.more_keys, self.router.shards());
         let too_large =
-            page.encoded.len() > connection.output.pending_bytes() + self.shared.config.max_output_bytes;
+            page.encoded.len() + connection.output.pending_bytes() > self.shared.config.max_output_bytes;
         let cursor = match (&next, page.is_scan) {
             (Next::End, _) => 0,
             (Next::After(key), true) => self.shared.cursors.remember(Place::After(key.clone())),
@@ -300,17 +300,40 @@ impl Net {
             return;
         }
         if !summary.failed && scan.advance(&self.router) {
-            let (shard, credit) = (scan.shard, scan.credit);
-            let command = Command::Scan(scan.shard_request(&self.router)).to_stored();
-            let body = FollowUpBody::Execute(command);
-            self.follow_ups.push_back(FollowUp { shard, operation, dialect, body });
-            let body = FollowUpBody::Credit(credit);
+            scan.is_moving = true;
+            let (shard, body) = (scan.shard, FollowUpBody::Scan);
             self.follow_ups.push_back(FollowUp { shard, operation, dialect, body });
             return;
         }
-        let is_cancelled = scan.is_cancelled;
-        connection.scans.swap_remove(index);
-        if !summary.failed {
+        self.end_scan(operation, dialect, summary.failed);
+    }
+
+    /// A scan that has moved on to its next shard: what to ask there, and the credit that goes with it. `None` when it
+    /// has been cancelled or its client has gone.
+    pub(crate) fn moved_scan(
+        &mut self,
+        operation: OperationId,
+        dialect: Dialect,
+    ) -> Option<(StoredCommand, u32)> {
+        let connection = self.connections.get_mut(operation.connection)?;
+        let scan = connection.scans.iter_mut().find(|scan| scan.sequence == operation.sequence)?;
+        scan.is_moving = false;
+        if scan.is_cancelled {
+            self.end_scan(operation, dialect, false);
+            self.mark_dirty(operation.connection);
+            return None;
+        }
+        Some((Command::Scan(scan.shard_request(&self.router)).to_stored(), scan.credit))
+    }
+
+    /// Forgets a scan and, unless it has failed, tells the client that it is over.
+    fn end_scan(&mut self, operation: OperationId, dialect: Dialect, failed: bool) {
+        let Some(connection) = self.connections.get_mut(operation.connection) else { return };
+        let Some(index) = connection.scans.iter().position(|scan| scan.sequence == operation.sequence) else {
+            return;
+        };
+        let is_cancelled = connection.scans.swap_remove(index).is_cancelled;
+        if !failed {
             let header = native_header(dialect);
             let out = connection.output.bytes_mut();
             if is_cancelled {

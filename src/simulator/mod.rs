@@ -37,6 +37,8 @@ pub struct Summary {
     pub acknowledged: u64,
     /// Questions answered, and the answers judged.
     pub answered: u64,
+    /// Writes refused because the node could not keep up.
+    pub refused: u64,
     /// Log records that recoveries replayed.
     pub replayed: u64,
     /// Recoveries that found a torn tail.

@@ -72,6 +72,13 @@ pub(super) enum Answer {
     Failed(String),
 }
 
+impl Answer {
+    /// Whether the node says that it cannot keep up: nothing was done.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Failed(text) if text.contains("writes arrive faster than the disk takes them"))
+    }
+}
+
 /// One entry of a scan.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {

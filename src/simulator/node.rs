@@ -8,6 +8,9 @@ use crate::jobs::{Coordinator, OpenError, StoreOptions, ToCoordinator, open_stor
 use crate::server::{CoreEnd, CoreLoop, CoreParts, NodeStart, assemble};
 use std::sync::mpsc::Receiver;
 
+/// The clock passes at most this much at once while something could run: a step of a job, a turn, a little more.
+const WORK_NS: u64 = 200_000;
+
 /// What one life is made of.
 #[derive(Clone, Debug)]
 pub(super) struct NodeOptions {
@@ -103,10 +106,8 @@ impl Node {
     /// # Errors
     /// How the core ended, if it did.
     pub(super) fn turn_a_core(&mut self, dice: &mut Rng) -> Result<bool, CoreEnd> {
-        let is_runnable =
-            |(id, core): &(BackendId, CoreLoop<SimBackend>)| self.world.is_runnable(*id) || core.has_mail();
         let runnable: Vec<usize> =
-            (0..self.cores.len()).filter(|core| is_runnable(&self.cores[*core])).collect();
+            (0..self.cores.len()).filter(|core| self.is_runnable(&self.cores[*core])).collect();
         if runnable.is_empty() {
             return Ok(false);
         }
@@ -126,15 +127,20 @@ impl Node {
         }
         has_work
     }
-    /// Moves the clock to whatever comes next.
+    /// Moves the clock to whatever comes next; while there is work, only by as much as work may take.
     pub(super) fn pass_time(&self) {
-        match (self.world.next_event_ns(), self.coordinator.wakes_at()) {
-            (Some(event), Some(wake)) if wake < event => self.world.advance_to(wake),
-            (None, Some(wake)) => self.world.advance_to(wake),
-            _ => {
-                let _moved = self.world.advance_to_next_event();
-            }
+        let now_ns = self.world.now().monotonic_ns;
+        let next = self.world.next_event_ns().into_iter().chain(self.coordinator.wakes_at()).min();
+        let is_busy =
+            !self.world.runnable_jobs().is_empty() || self.cores.iter().any(|core| self.is_runnable(core));
+        match next {
+            Some(next) if is_busy => self.world.advance_to(next.clamp(now_ns, now_ns + WORK_NS)),
+            Some(next) => self.world.advance_to(next.max(now_ns)),
+            None => {}
         }
+    }
+    fn is_runnable(&self, (id, core): &(BackendId, CoreLoop<SimBackend>)) -> bool {
+        self.world.is_runnable(*id) || core.has_mail()
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) struct Oracle {
     tickets: u64,
     pub(super) acknowledged: u64,
     pub(super) answered: u64,
+    pub(super) refused: u64,
 }
 
 impl Oracle {
@@ -78,6 +79,7 @@ impl Oracle {
             tickets: 0,
             acknowledged: 0,
             answered: 0,
+            refused: 0,
         }
     }
     /// Whether `connection` may write `key`: nobody else's operation on it is without an answer.
@@ -165,6 +167,11 @@ impl Oracle {
         match pending {
             Pending::Admin if *answer == Answer::Done => Ok(()),
             Pending::Admin => Err(format!("a flush or merge was answered {answer:?}")),
+            Pending::Change { operation, .. } if answer.is_busy() => {
+                self.refuse(operation);
+                self.refused += 1;
+                Ok(())
+            }
             Pending::Change { operation, expected } => {
                 let found = &mut self.operations[operation];
                 found.acked = Some(tick);
@@ -190,6 +197,38 @@ impl Oracle {
                     let name = String::from_utf8_lossy(&self.names[key]).into_owned();
                     format!("{query:?} of {name} was answered {answer:?}; right would be one of {right:?}")
                 })
+            }
+        }
+    }
+    /// A write was refused before it took effect: as if it had never been sent.
+    fn refuse(&mut self, refused: usize) {
+        for key in self.operations[refused].mutation.keys(&self.names) {
+            let log = &mut self.keys[key];
+            let Some(at) = log.operations.iter().position(|operation| *operation == refused) else {
+                continue;
+            };
+            log.operations.remove(at);
+            log.states.truncate(at + 1);
+            log.shown -= usize::from(log.shown > at);
+            for later in log.operations.get(at..).unwrap_or_default() {
+                let mut state = log.states.last().expect("there is a base").clone();
+                let answer = self.operations[*later].mutation.apply(key, &mut state);
+                log.states.push(state);
+                for pending in self.pending.values_mut() {
+                    match pending {
+                        Pending::Change { operation, expected } if operation == later => {
+                            *expected = answer.clone()
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            for pending in self.pending.values_mut() {
+                if let Pending::Look { lows, .. } = pending
+                    && let Some(low) = lows.get_mut(&key)
+                {
+                    *low -= usize::from(*low > at);
+                }
             }
         }
     }

@@ -126,6 +126,7 @@ impl Run {
         self.summary.trace_hash = self.world.trace_hash();
         self.summary.acknowledged = self.oracle.acknowledged;
         self.summary.answered = self.oracle.answered;
+        self.summary.refused = self.oracle.refused;
         Ok(self.summary)
     }
 
@@ -333,11 +334,15 @@ impl Run {
             return;
         }
         let is_native = self.connections[nth].is_native;
-        let key = self.dice.index(KEYS.len());
+        let roll = self.dice.below(100);
+        let own: Vec<usize> = (0..KEYS.len()).filter(|key| roll > 54 || self.writers[*key] == nth).collect();
+        if own.is_empty() {
+            return;
+        }
+        let key = own[self.dice.index(own.len())];
         let kind = KEYS[key].1;
-        let ask = match self.dice.below(100) {
-            0..=54 if self.writers[key] == nth => self.draw_write(nth, key, kind, is_native),
-            0..=54 => None,
+        let ask = match roll {
+            0..=54 => self.draw_write(nth, key, kind, is_native),
             55..=57 => self.draw_wide_delete(nth, is_native),
             58 if is_native => Some(Ask::Flush),
             59 if is_native => Some(Ask::Compact),
