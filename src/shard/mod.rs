@@ -405,7 +405,7 @@ impl Shard {
         let Err(pause) = self.step(operation, command, &mut task, fx) else { return };
         if let Some(error) = self.final_error(&pause) {
             self.finish(task);
-            fx.reply(operation, Reply::Error(error.borrow()), self.gate_of(command));
+            fx.reply(operation, Reply::Error(error.borrow()), self.gate_of_error(&error, command));
             return;
         }
         if !self.parking.has_room() {
@@ -431,6 +431,10 @@ impl Shard {
         task: &mut Task,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
+        if self.log.poisoned() && self.gate_of(command) > self.log.acked() {
+            // What it would show may never become durable: its reply would wait for ever.
+            return Err(Pause::Refused(ReplyError::Poisoned));
+        }
         if let Some(failure) = task.read_failure.take() {
             let source = std::io::Error::other(failure);
             return Err(Pause::Table(TableError::Read { file: "tables".into(), offset: 0, source }));
@@ -480,7 +484,7 @@ impl Shard {
                     self.parking.put_back(id, parked);
                     return self.wait_for(now_ns, id, pause, fx);
                 };
-                let gate = self.gate_of(&command);
+                let gate = self.gate_of_error(&error, &command);
                 fx.reply(parked.operation, Reply::Error(error.borrow()), gate);
             }
         }
@@ -688,6 +692,13 @@ impl Shard {
 
     fn gate_of(&self, command: &Command<'_>) -> Lsn {
         command.key().map_or_else(|| self.log.staged(), |key| self.gate(key))
+    }
+    /// The log position that an error depends on; that the log has failed is true at once.
+    fn gate_of_error(&self, error: &FinalError, command: &Command<'_>) -> Lsn {
+        match error {
+            FinalError::Refused(ReplyError::Poisoned) => Lsn(0),
+            FinalError::Refused(_) | FinalError::Read(_) => self.gate_of(command),
+        }
     }
 }
 

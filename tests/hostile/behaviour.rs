@@ -343,3 +343,38 @@ fn a_pipeline_of_large_replies_is_slowed_down_not_cut() {
         target.finish(192 * MIB);
     }
 }
+
+#[test]
+fn after_a_failed_log_write_everyone_gets_an_answer() {
+    // With --on-io-error readonly a reply that waits for a write which never becomes durable would wait for ever.
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("store");
+    let mut command = Command::new("strace");
+    // -D: the daemon is the child, its tracer is not; killing it ends both.
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwritev2"]);
+    command.args(["-e", "inject=pwritev2:error=EIO:when=20+", env!("CARGO_BIN_EXE_tskv"), "serve"]);
+    let flags = ["--backend", "epoll", "--cores", "2", "--split-at", "k", "--on-io-error", "readonly"];
+    let flags: Vec<_> = flags.map(str::to_owned).into();
+    let daemon = Daemon::launch_as(command, &data, &flags).serving();
+    let mut failed = false;
+    for number in 0..100 {
+        let Ok(mut client) = Resp::connect(&daemon.address()) else { break };
+        client.stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let key = if number % 2 == 0 { "a" } else { "z" };
+        for command in
+            [format!("SET {key} {number}"), format!("GET {key}"), "DBSIZE".to_owned(), "SCAN 0".to_owned()]
+        {
+            let words: Vec<_> = command.split(' ').map(str::as_bytes).collect();
+            match client.call(&words) {
+                Ok(reply) => failed |= reply.error().starts_with("IOERR "),
+                Err(error) => {
+                    let timed_out = error.kind() == std::io::ErrorKind::WouldBlock;
+                    assert!(!timed_out, "{command}: no answer; the log:\n{}", daemon.log());
+                    break;
+                }
+            }
+        }
+    }
+    assert!(failed, "no write failed; the log:\n{}", daemon.log());
+    assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+}
