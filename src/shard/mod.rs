@@ -376,10 +376,10 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         self.counters.operations += 1;
-        if self.parking.must_queue(command.key()) {
+        if self.parking.must_queue(command.only_series()) {
             if self.parking.has_room() {
                 let queued = Queued { operation, command: command.to_stored(), reply_bytes_max, credit: 0 };
-                self.parking.queue(command.key(), queued);
+                self.parking.queue(command.only_series(), queued);
             } else {
                 fx.reply(operation, Reply::Error(ReplyError::Busy), Lsn(0));
             }
@@ -702,7 +702,7 @@ impl FinalError {
 
 /// What a command holds while it waits.
 fn hold_of<'a>(command: &'a Command<'_>) -> Hold<'a> {
-    match (writes(command), command.key()) {
+    match (writes(command), command.only_series()) {
         (false, _) => Hold::Nothing,
         (true, None) => Hold::Everything,
         (true, Some(series)) => Hold::Series(series),

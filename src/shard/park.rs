@@ -179,7 +179,7 @@ impl Parking {
         let front_is_free = match self.barrier.front() {
             _ if self.range_holds > 0 => false,
             None => false,
-            Some(queued) => match queued.command.borrow().key() {
+            Some(queued) => match queued.command.borrow().only_series() {
                 None => self.holds.is_empty(),
                 Some(key) => !self.holds.contains_key(key),
             },
