@@ -3,6 +3,7 @@
 //!
 //! `TSKV_SIM_SECONDS` says for how long new seeds are run (20), `TSKV_SIM_SEED` runs that one only, and
 //! `TSKV_SIM_TRACE=1` prints its trace as well. Stored seeds of `tests/seeds/` always run first.
+#![expect(clippy::unwrap_used, reason = "a failed step of a test fails the test")]
 #![expect(clippy::disallowed_methods, reason = "the time box of the test is real time, on real threads")]
 
 use std::path::Path;

@@ -356,17 +356,6 @@ impl StoredCommand {
 }
 
 impl Command<'_> {
-    /// The one series that it is about: what order it must keep is that of this series; `None` for commands on several.
-    #[must_use]
-    pub fn only_series(&self) -> Option<&[u8]> {
-        match self {
-            Self::PutBatch { entries } => {
-                let first = entries.first()?.series;
-                entries.iter().all(|entry| entry.series == first).then_some(first)
-            }
-            other => other.key(),
-        }
-    }
     /// The key that decides which shard executes it; `None` for commands on ranges, which go to several.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {

@@ -9,14 +9,14 @@ use super::admission;
 use super::connection::{Closing, Connection, Receiving};
 use super::desk::Desk;
 use super::mailbox::{Arrival, RequestBody};
-use super::net::{FollowUpBody, Net};
+use super::net::{FollowUp, FollowUpBody, Net};
 use super::shared::Shared;
 use super::tokens::Work;
 use crate::buffer::AlignedBuf;
 use crate::config::OnIoError;
 use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, SocketId, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
-use crate::limits::{RECEIVE_BYTES, REQUEST_DEADLINE_NS, TURN_BUDGET_NS};
+use crate::limits::{OUTPUT_BYTES_PAUSE, RECEIVE_BYTES, REQUEST_DEADLINE_NS, TURN_BUDGET_NS};
 use crate::model::{ConnectionId, FileRef};
 use crate::shard::{Event, ReadId, Shard, ShardRequest};
 use crate::storage::wal::{WalIo, WalOutcome};
@@ -25,6 +25,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
+/// An input buffer above this is made small again once its large request has been served.
+const INPUT_BYTES_KEPT_MAX: usize = 8 * RECEIVE_BYTES;
 /// Messages taken from each mailbox ring in one turn.
 const MAIL_PER_TURN: usize = 256;
 /// Idle work such as deadlines of slow clients is looked at this often, while there are connections that need it.
@@ -33,6 +35,8 @@ const SWEEP_INTERVAL_NS: u64 = 1_000_000_000;
 const PUBLISH_INTERVAL_NS: u64 = 250_000_000;
 /// After shutdown begins, replies may take this long to leave.
 const SHUTDOWN_NS: u64 = 3_000_000_000;
+/// A client that takes so much of its replies at once is reading them.
+const PROGRESS_BYTES: usize = 16 << 10;
 /// A paused accept (no descriptors left) is tried again after this.
 const ACCEPT_RETRY_NS: u64 = 100_000_000;
 
@@ -205,8 +209,8 @@ impl<B: Backend> CoreLoop<B> {
 
     /// How long the core may sleep.
     fn wait(&self) -> Wait {
+        // Those in `blocked` wait for replies of other cores, which ring, or for a ring that is backed up.
         let has_work = !self.ready.is_empty()
-            || !self.blocked.is_empty()
             || !self.net.follow_ups.is_empty()
             || self.shard.has_slices()
             || self.net.mailboxes.is_backed_up();
@@ -338,6 +342,10 @@ impl<B: Backend> CoreLoop<B> {
         }
         let mut buf = std::mem::take(&mut connection.input);
         let before = buf.capacity();
+        if before > INPUT_BYTES_KEPT_MAX && buf.len() < RECEIVE_BYTES {
+            // A large request has passed: its memory belongs to all connections.
+            buf.shrink_to(2 * RECEIVE_BYTES);
+        }
         if buf.capacity() - buf.len() < RECEIVE_BYTES / 4 {
             // Doubling keeps a large request linear; only received bytes make the buffer grow.
             buf.reserve(RECEIVE_BYTES.max(buf.len()));
@@ -367,7 +375,9 @@ impl<B: Backend> CoreLoop<B> {
         match completion.result {
             Ok(Outcome::Transferred(0)) => {
                 connection.receiving = Receiving::Ended;
-                if connection.closing == Closing::No {
+                if connection.closing != Closing::No {
+                    connection.input.clear();
+                } else {
                     // What was sent before the end is still answered.
                     connection.closing = Closing::AfterReplies;
                     connection.is_ready = true;
@@ -408,6 +418,10 @@ impl<B: Backend> CoreLoop<B> {
             Ok(Outcome::Transferred(count)) => {
                 self.net.metrics.net.tx_bytes += count as u64;
                 connection.output.sent(pending - count);
+                if count >= PROGRESS_BYTES && connection.backed_up_since_ns.is_some() {
+                    // It is slow, but it reads.
+                    connection.backed_up_since_ns = Some(self.now.monotonic_ns);
+                }
                 if count < pending {
                     self.send(id, buf, from + count);
                 } else {
@@ -462,7 +476,7 @@ impl<B: Backend> CoreLoop<B> {
         let scans = std::mem::take(&mut connection.scans);
         self.backend
             .submit(Work::Close { index: id.index, generation: id.generation }.token(), Op::Close { socket });
-        for scan in scans {
+        for scan in scans.into_iter().filter(|scan| !scan.is_moving) {
             let operation = crate::model::OperationId { connection: id, sequence: scan.sequence, part: 0 };
             self.desk().cancel(scan.shard, operation);
         }
@@ -554,7 +568,7 @@ impl<B: Backend> CoreLoop<B> {
     /// A connection that had too many replies outstanding may go on.
     fn wake_paused(&mut self, id: ConnectionId) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
-        if connection.receiving == Receiving::No && !connection.is_backed_up() {
+        if connection.receiving != Receiving::Yes && !connection.is_backed_up() {
             self.make_ready(id);
         }
     }
@@ -601,12 +615,19 @@ impl<B: Backend> CoreLoop<B> {
     fn run_follow_ups(&mut self) {
         for _ in 0..self.net.follow_ups.len() {
             let Some(follow_up) = self.net.follow_ups.pop_front() else { break };
-            let mut desk = self.desk();
-            match follow_up.body {
+            let FollowUp { shard, operation, dialect, body } = follow_up;
+            match body {
                 FollowUpBody::Execute(command) => {
-                    desk.execute_stored(follow_up.shard, follow_up.operation, follow_up.dialect, command);
+                    // Nobody needs the next page for a client that has gone.
+                    if self.net.connections.get_mut(operation.connection).is_some() {
+                        self.desk().execute_stored(shard, operation, dialect, command);
+                    }
                 }
-                FollowUpBody::Credit(chunks) => desk.credit(follow_up.shard, follow_up.operation, chunks),
+                FollowUpBody::Scan => {
+                    let Some((command, credit)) = self.net.moved_scan(operation, dialect) else { continue };
+                    self.desk().execute_stored(shard, operation, dialect, command);
+                    self.desk().credit(shard, operation, credit);
+                }
             }
         }
     }
@@ -680,13 +701,14 @@ impl<B: Backend> CoreLoop<B> {
         for id in self.net.connections.ids() {
             let acked = self.net.acked;
             let Some(connection) = self.net.connections.get_mut(id) else { continue };
-            if connection.output.drop_held(acked) {
+            if connection.output.drop_held(acked) | connection.slots.waits_for_log(acked) {
                 let text = b"-IOERR a write to the log failed, the outcome is unknown\r\n";
                 if connection.dialect_is_resp() {
                     connection.output.bytes_mut().extend_from_slice(text);
                 }
                 connection.closing = Closing::AfterReplies;
-                connection.slots = super::slots::Slots::default();
+                connection.is_cut_off = true;
+                connection.input.clear();
             }
             self.net.mark_dirty(id);
         }
@@ -760,9 +782,13 @@ impl<B: Backend> CoreLoop<B> {
             let late = |since: Option<u64>| {
                 since.is_some_and(|since| now_ns.saturating_sub(since) > REQUEST_DEADLINE_NS)
             };
-            if connection.closing != Closing::Now
-                && (late(connection.request_since_ns) || late(connection.backed_up_since_ns))
-            {
+            if connection.unsent_bytes() > OUTPUT_BYTES_PAUSE {
+                // Replies can pile up behind the last request, when nothing else would notice.
+                connection.backed_up_since_ns.get_or_insert(now_ns);
+            }
+            // While no send is under way it is not the client that is slow.
+            let is_unread = connection.output.sending() > 0 && late(connection.backed_up_since_ns);
+            if connection.closing != Closing::Now && (late(connection.request_since_ns) || is_unread) {
                 self.net.metrics.net.connections_dropped += 1;
                 self.close_now(id);
             }

@@ -83,7 +83,7 @@ impl Desk<'_> {
         connection.input = input;
         connection.talk = talk;
         if served == Served::Gone || ended {
-            if served == Served::More || served == Served::Blocked {
+            if matches!(served, Served::More | Served::Blocked | Served::Paused) {
                 return served;
             }
             connection.closing = Closing::AfterReplies;

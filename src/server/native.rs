@@ -205,8 +205,10 @@ impl Desk<'_> {
         let credit = credit.min(SCAN_CREDIT_MAX.saturating_sub(scan.credit));
         scan.credit += credit;
         let operation = OperationId { connection: id, sequence: scan.sequence, part: 0 };
-        let shard = scan.shard;
-        self.credit(shard, operation, credit);
+        let (shard, is_moving) = (scan.shard, scan.is_moving);
+        if !is_moving {
+            self.credit(shard, operation, credit);
+        }
     }
 
     fn native_cancel(&mut self, id: ConnectionId, request_id: u64) {
@@ -216,8 +218,10 @@ impl Desk<'_> {
         };
         scan.is_cancelled = true;
         let operation = OperationId { connection: id, sequence: scan.sequence, part: 0 };
-        let shard = scan.shard;
-        self.cancel(shard, operation);
+        let (shard, is_moving) = (scan.shard, scan.is_moving);
+        if !is_moving {
+            self.cancel(shard, operation);
+        }
     }
 
     fn stats(&mut self, id: ConnectionId, header: &FrameHeader) {

@@ -16,7 +16,7 @@ use crate::protocol::binary::{self, FrameHeader, Response};
 use crate::protocol::resp::{self, Protocol};
 use crate::shard::{Effects, ReadId, ShardRequest};
 use crate::storage::version::Table;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -39,8 +39,8 @@ pub(crate) struct FollowUp {
 pub(crate) enum FollowUpBody {
     /// A command.
     Execute(StoredCommand),
-    /// Credit for a scan that has just been started.
-    Credit(u32),
+    /// The scan of this operation, on the shard that it has moved on to.
+    Scan,
 }
 
 /// An operation of another core's connection that this shard works on.
@@ -48,6 +48,8 @@ pub(crate) enum FollowUpBody {
 struct Remote {
     dialect: Dialect,
     reply_bytes_max: usize,
+    /// A chunk of its reply has been made, and more follow.
+    streams: bool,
 }
 
 /// See the module.
@@ -70,9 +72,18 @@ pub(crate) struct Net {
     /// Connections whose output may have to be sent at the end of the turn.
     pub(crate) dirty: Vec<ConnectionId>,
     /// Replies to other cores that wait for the log; positions ascend.
-    held: VecDeque<(Lsn, ForwardedReply)>,
+    held: VecDeque<Held>,
     remotes: BTreeMap<OperationId, Remote>,
+    /// The shard's log has failed: what waits for it will never leave.
+    log_failed: bool,
     scratch: Vec<u8>,
+}
+
+/// A reply to another core that waits for the log.
+struct Held {
+    gate: Lsn,
+    dialect: Dialect,
+    reply: ForwardedReply,
 }
 
 /// A scratch buffer above this is given back to the allocator.
@@ -101,29 +112,41 @@ impl Net {
             dirty: Vec::new(),
             held: VecDeque::new(),
             remotes: BTreeMap::new(),
+            log_failed: false,
             scratch: Vec::new(),
         }
     }
 
     /// Notes that a forwarded request is about to run here.
     pub(crate) fn begin_remote(&mut self, request: &ForwardedRequest) {
-        let remote = Remote { dialect: request.dialect, reply_bytes_max: request.reply_bytes_max };
+        let (dialect, reply_bytes_max) = (request.dialect, request.reply_bytes_max);
+        let remote = Remote { dialect, reply_bytes_max, streams: false };
         self.remotes.insert(request.operation, remote);
     }
 
     /// Sends the replies to other cores whose writes are acknowledged.
     pub(crate) fn release_held(&mut self) {
-        while self.held.front().is_some_and(|(gate, _)| *gate <= self.acked) {
-            if let Some((_, reply)) = self.held.pop_front() {
+        while self.held.front().is_some_and(|held| held.gate <= self.acked) {
+            if let Some(Held { reply, .. }) = self.held.pop_front() {
                 self.mailboxes.send_reply(reply.operation.connection.core, self.seqno, reply);
             }
         }
     }
-    /// The log has failed: what waits for it becomes an error.
+    /// The log has failed: what waits for it becomes an error, now and from now on.
     pub(crate) fn fail_held(&mut self) {
-        for (_, mut reply) in std::mem::take(&mut self.held) {
-            reply.bytes = b"-IOERR a write to the log failed, the outcome is unknown\r\n".to_vec();
-            reply.summary = ReplySummary { failed: true, ..ReplySummary::default() };
+        self.log_failed = true;
+        let mut failed = BTreeSet::new();
+        for Held { gate, dialect, mut reply } in std::mem::take(&mut self.held) {
+            // Several chunks of one scan may wait: it fails once.
+            if failed.contains(&reply.operation) {
+                continue;
+            }
+            if gate > self.acked {
+                failed.insert(reply.operation);
+                self.remotes.remove(&reply.operation);
+                reply.bytes.clear();
+                reply.summary = encode(&mut reply.bytes, dialect, &Reply::Error(ReplyError::Poisoned));
+            }
             self.mailboxes.send_reply(reply.operation.connection.core, self.seqno, reply);
         }
     }
@@ -163,6 +186,11 @@ impl Net {
             self.metrics.requests.errors += 1;
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.closing == Closing::Now || connection.is_cut_off {
+            // Its scans are forgotten: a chunk would be taken for a whole reply.
+            return;
+        }
+        connection.note_reply(bytes.len());
         connection.is_overflowing |=
             connection.unsent_bytes() > connection.output_bytes_max(self.shared.config.max_output_bytes);
         if connection.is_overflowing {
@@ -215,7 +243,7 @@ impl Net {
         let page = &mut connection.pages[index];
         let next = page.take(keys, summary.more_keys, self.router.shards());
         let too_large =
-            page.encoded.len() > connection.output.pending_bytes() + self.shared.config.max_output_bytes;
+            page.encoded.len() + connection.output.pending_bytes() > self.shared.config.max_output_bytes;
         let cursor = match (&next, page.is_scan) {
             (Next::End, _) => 0,
             (Next::After(key), true) => self.shared.cursors.remember(Place::After(key.clone())),
@@ -272,17 +300,40 @@ impl Net {
             return;
         }
         if !summary.failed && scan.advance(&self.router) {
-            let (shard, credit) = (scan.shard, scan.credit);
-            let command = Command::Scan(scan.shard_request(&self.router)).to_stored();
-            let body = FollowUpBody::Execute(command);
-            self.follow_ups.push_back(FollowUp { shard, operation, dialect, body });
-            let body = FollowUpBody::Credit(credit);
+            scan.is_moving = true;
+            let (shard, body) = (scan.shard, FollowUpBody::Scan);
             self.follow_ups.push_back(FollowUp { shard, operation, dialect, body });
             return;
         }
-        let is_cancelled = scan.is_cancelled;
-        connection.scans.swap_remove(index);
-        if !summary.failed {
+        self.end_scan(operation, dialect, summary.failed);
+    }
+
+    /// A scan that has moved on to its next shard: what to ask there, and the credit that goes with it. `None` when it
+    /// has been cancelled or its client has gone.
+    pub(crate) fn moved_scan(
+        &mut self,
+        operation: OperationId,
+        dialect: Dialect,
+    ) -> Option<(StoredCommand, u32)> {
+        let connection = self.connections.get_mut(operation.connection)?;
+        let scan = connection.scans.iter_mut().find(|scan| scan.sequence == operation.sequence)?;
+        scan.is_moving = false;
+        if scan.is_cancelled {
+            self.end_scan(operation, dialect, false);
+            self.mark_dirty(operation.connection);
+            return None;
+        }
+        Some((Command::Scan(scan.shard_request(&self.router)).to_stored(), scan.credit))
+    }
+
+    /// Forgets a scan and, unless it has failed, tells the client that it is over.
+    fn end_scan(&mut self, operation: OperationId, dialect: Dialect, failed: bool) {
+        let Some(connection) = self.connections.get_mut(operation.connection) else { return };
+        let Some(index) = connection.scans.iter().position(|scan| scan.sequence == operation.sequence) else {
+            return;
+        };
+        let is_cancelled = connection.scans.swap_remove(index).is_cancelled;
+        if !failed {
             let header = native_header(dialect);
             let out = connection.output.bytes_mut();
             if is_cancelled {
@@ -302,7 +353,7 @@ impl Net {
     fn reply_local(&mut self, operation: OperationId, reply: &Reply<'_>, gate: Lsn) {
         let gate = if gate > self.acked { gate } else { Lsn(0) };
         let Some(connection) = self.connections.get_mut(operation.connection) else { return };
-        if connection.closing == Closing::Now || connection.is_overflowing {
+        if connection.closing == Closing::Now || connection.is_overflowing || connection.is_cut_off {
             return;
         }
         let is_page = matches!(reply, Reply::Keys { .. });
@@ -313,6 +364,7 @@ impl Net {
             resp::encode::reply(connection.output.bytes_mut(), protocol_of(connection.dialect), reply);
             let encoded = connection.output.pending_bytes() - before;
             assert!(encoded > 0, "every reply has bytes");
+            connection.note_reply(encoded);
             connection.is_overflowing = connection.output.pending_bytes()
                 > connection.output_bytes_max(self.shared.config.max_output_bytes);
             connection.pages.retain(|page| page.sequence != operation.sequence);
@@ -340,17 +392,19 @@ impl Net {
             let error = ReplyError::TooLarge { bytes_max: remote.reply_bytes_max };
             summary = encode(&mut bytes, remote.dialect, &Reply::Error(error));
         }
-        if !summary.more {
+        if summary.more {
+            self.remotes.insert(operation, Remote { streams: true, ..remote });
+        } else {
             self.remotes.remove(&operation);
         }
-        let last_gate = self.held.back().map_or(Lsn(0), |(gate, _)| *gate);
-        let forwarded = ForwardedReply { operation, bytes, summary };
-        // The chunks of a scan must not overtake each other.
-        let keeps_order = matches!(reply, Reply::ScanChunk { .. }) && !self.held.is_empty();
+        let last_gate = self.held.back().map_or(Lsn(0), |held| held.gate);
+        let reply = ForwardedReply { operation, bytes, summary };
+        // The chunks of a scan, and what ends it, must not overtake each other.
+        let keeps_order = (remote.streams || summary.more) && !self.held.is_empty();
         if gate <= self.acked && !keeps_order {
-            self.mailboxes.send_reply(operation.connection.core, self.seqno, forwarded);
+            self.mailboxes.send_reply(operation.connection.core, self.seqno, reply);
         } else {
-            self.held.push_back((gate.max(last_gate), forwarded));
+            self.held.push_back(Held { gate: gate.max(last_gate), dialect: remote.dialect, reply });
         }
     }
 }
@@ -410,7 +464,12 @@ pub(crate) fn protocol_of(dialect: Dialect) -> Protocol {
 }
 
 impl Effects for Net {
-    fn reply(&mut self, operation: OperationId, reply: Reply<'_>, gate: Lsn) {
+    fn reply(&mut self, operation: OperationId, mut reply: Reply<'_>, mut gate: Lsn) {
+        let is_lost = self.log_failed && gate > self.acked;
+        if is_lost {
+            // It says what no log will ever hold.
+            (reply, gate) = (Reply::Error(ReplyError::Poisoned), Lsn(0));
+        }
         if operation.connection.core == self.core {
             self.reply_local(operation, &reply, gate);
         } else {

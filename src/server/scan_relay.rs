@@ -19,6 +19,8 @@ pub(crate) struct ScanRelay {
     pub(crate) request: ScanRequest,
     /// Chunks that the client still takes.
     pub(crate) credit: u32,
+    /// It has moved on to `shard`, which does not know of it yet: credit and cancellation stay here until then.
+    pub(crate) is_moving: bool,
     /// The client has cancelled it.
     pub(crate) is_cancelled: bool,
 }
@@ -37,7 +39,7 @@ impl ScanRelay {
             None => router.shards() - 1,
         };
         let shard = if request.reverse { last } else { router.owner(&request.keys.start) };
-        Self { sequence, request_id, shard, request, credit, is_cancelled: false }
+        Self { sequence, request_id, shard, request, credit, is_moving: false, is_cancelled: false }
     }
     /// Notes a chunk of `entries` entries; empty ones are not sent and cost no credit.
     pub(crate) fn chunk_sent(&mut self, entries: u64) {

@@ -82,6 +82,15 @@ impl Slots {
     pub(crate) fn ready_bytes(&self) -> usize {
         self.ready_bytes
     }
+    /// Whether a reply that came waits for a log position beyond `acked`.
+    pub(crate) fn waits_for_log(&self, acked: Lsn) -> bool {
+        self.slots.iter().any(|entry| match &entry.slot {
+            Slot::Ready { gate, .. } | Slot::Folding { gate, .. } | Slot::NativeFolding { gate, .. } => {
+                *gate > acked
+            }
+            Slot::Waiting | Slot::Native { .. } | Slot::Done => false,
+        })
+    }
     /// Replies owed.
     pub(crate) fn count(&self) -> usize {
         self.slots.len()
@@ -162,9 +171,10 @@ impl Slots {
     }
     /// Keeps a reply for its turn, or folds it; whatever is next in order goes to the output.
     pub(crate) fn arrive(&mut self, sequence: u64, part: u32, arrived: &Arrived<'_>, output: &mut Output) {
-        let Some(Entry { slot, .. }) = self.index(sequence).and_then(|index| self.slots.get_mut(index))
-        else {
-            unreachable!("a reply came for a slot that is not open: {sequence}")
+        // An operation that was ended early, such as a scan that failed, may still say something.
+        let Some(index) = self.index(sequence) else { return };
+        let Some(Entry { slot, .. }) = self.slots.get_mut(index) else {
+            unreachable!("a reply came for a slot that was never opened: {sequence}")
         };
         match slot {
             Slot::Waiting => {
@@ -188,7 +198,8 @@ impl Slots {
                     *slot = Slot::Ready { bytes, gate: *gate };
                 }
             }
-            Slot::Ready { .. } | Slot::Native { .. } | Slot::NativeFolding { .. } | Slot::Done => {
+            Slot::Done => {}
+            Slot::Ready { .. } | Slot::Native { .. } | Slot::NativeFolding { .. } => {
                 unreachable!("a second reply came for one slot: {sequence}")
             }
         }
@@ -259,7 +270,6 @@ mod tests {
         assert_eq!(sent(&mut output), b"123");
         assert_eq!(slots.count(), 0);
     }
-
     #[test]
     fn parts_fold_into_one_reply_and_the_first_error_wins() {
         // DEL over shards is one number; an error of any part must not be lost.
@@ -273,6 +283,19 @@ mod tests {
         }
         slots.arrive(all, 0, &reply(b"+OK\r\n", 0, false), &mut output);
         assert_eq!(sent(&mut output), b":3\r\n-early\r\n");
+    }
+
+    #[test]
+    fn what_comes_after_the_end_of_a_reply_is_ignored() {
+        // A scan that failed may still have chunks under way: they must not bring the daemon down.
+        let (mut slots, mut output) = (Slots::default(), Output::default());
+        let header = Dialect::Native { opcode: 0, has_checksum: false, request_id: 1 };
+        let (first, second) = (slots.open_native(header), slots.open_native(header));
+        slots.complete_native(second, &mut output);
+        slots.arrive(second, 0, &reply(b"late", 0, false), &mut output);
+        slots.complete_native(first, &mut output);
+        slots.arrive(first, 0, &reply(b"late", 0, false), &mut output);
+        assert!(sent(&mut output).is_empty() && slots.count() == 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`Shard::handle`] does no I/O, reads no clock, starts no thread and rolls no dice. It owns the stream's log, the
 //! memtables, the block cache and every operation that waits.
 //!
-//! A command runs as a **task**: steps that either finish with a reply or stop with a [`Pause`] that says why. A step
+//! A command runs as a **task**: steps that either finish with a reply or stop with a `Pause` that says why. A step
 //! that pauses has changed nothing; it runs again, from the beginning or from the position that the task keeps, when
 //! what it waits for is there. Invariants:
 //!
@@ -23,6 +23,8 @@ mod range;
 mod read;
 mod scan;
 mod series;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use effect::{Effects, ReadId, ShardRequest};
@@ -333,7 +335,10 @@ impl Shard {
     /// When the shard wants `Event::Maintain` at the latest; `u64::MAX` when nothing is due.
     #[must_use]
     pub fn deadline_ns(&self) -> u64 {
-        let age = self.active_since_ns.map(|since| since.saturating_add(self.options.memtable_age_ns));
+        // While no more may be frozen, the end of a flush is what counts.
+        let may_freeze = self.memory.frozen.len() < MEMTABLES_FROZEN_MAX;
+        let age = self.active_since_ns.filter(|_| may_freeze);
+        let age = age.map(|since| since.saturating_add(self.options.memtable_age_ns));
         let horizon = (self.horizon() != self.horizon_reported).then_some(self.horizon_due_ns);
         let stall = self.stalled.front().and_then(|id| match self.parking.get(*id)?.state {
             ParkState::Stalled { deadline_ns } => Some(deadline_ns),
@@ -376,10 +381,10 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         self.counters.operations += 1;
-        if self.parking.must_queue(command.only_series()) {
+        if self.parking.must_queue(command) {
             if self.parking.has_room() {
                 let queued = Queued { operation, command: command.to_stored(), reply_bytes_max, credit: 0 };
-                self.parking.queue(command.only_series(), queued);
+                self.parking.queue(command, queued);
             } else {
                 fx.reply(operation, Reply::Error(ReplyError::Busy), Lsn(0));
             }
@@ -653,6 +658,7 @@ impl Shard {
         let queued = if found.is_none() { self.parking.remove_queued(operation) } else { None };
         if queued.is_some_and(|queued| matches!(queued.command.borrow(), Command::Scan(_))) {
             fx.reply(operation, Reply::ScanChunk { entries: &[], last: true }, Lsn(0));
+            self.run_barrier(now_ns, fx);
         }
         // Block reads that fly for it end in their flight; it is no longer among the waiting.
         if let Some(parked) = found.and_then(|id| self.parking.take(id)) {
@@ -702,7 +708,7 @@ impl FinalError {
 
 /// What a command holds while it waits.
 fn hold_of<'a>(command: &'a Command<'_>) -> Hold<'a> {
-    match (writes(command), command.only_series()) {
+    match (writes(command), command.key()) {
         (false, _) => Hold::Nothing,
         (true, None) => Hold::Everything,
         (true, Some(series)) => Hold::Series(series),

@@ -7,7 +7,7 @@
 
 use super::read::Capture;
 use crate::limits::{PARKED_BYTES_MAX, PARKED_OPERATIONS_MAX};
-use crate::model::{OperationId, StoredCommand};
+use crate::model::{Command, OperationId, StoredCommand};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Names a parked operation within its shard.
@@ -86,22 +86,32 @@ impl Parking {
     pub(crate) fn count(&self) -> usize {
         self.parked.len() + self.queued
     }
-    /// Whether a command on `key` (`None`: on a range) has to queue behind others.
-    pub(crate) fn must_queue(&self, key: Option<&[u8]>) -> bool {
+    /// Whether a command has to queue behind others.
+    pub(crate) fn must_queue(&self, command: &Command<'_>) -> bool {
         if self.holds.is_empty() && self.barrier.is_empty() && self.range_holds == 0 {
             return false;
         }
-        let all_wait = !self.barrier.is_empty() || self.range_holds > 0;
-        all_wait || key.is_none_or(|key| self.holds.contains_key(key))
+        !self.barrier.is_empty() || self.range_holds > 0 || self.is_held(command)
     }
     /// Queues a command for which [`Parking::must_queue`] was true.
-    pub(crate) fn queue(&mut self, key: Option<&[u8]>, queued: Queued) {
+    pub(crate) fn queue(&mut self, command: &Command<'_>, queued: Queued) {
         self.queued += 1;
         self.bytes += queued.command.bytes();
         let to_series = self.barrier.is_empty() && self.range_holds == 0;
-        match key.filter(|_| to_series).and_then(|key| self.holds.get_mut(key)) {
+        let key = command.key().filter(|_| to_series && !has_several_series(command));
+        match key.and_then(|key| self.holds.get_mut(key)) {
             Some(queue) => queue.push_back(queued),
             None => self.barrier.push_back(queued),
+        }
+    }
+    /// Whether something that a command touches is held.
+    fn is_held(&self, command: &Command<'_>) -> bool {
+        if let Command::PutBatch { entries } = command {
+            return entries.iter().any(|entry| self.holds.contains_key(entry.series));
+        }
+        match command.key() {
+            Some(key) => self.holds.contains_key(key),
+            None => !self.holds.is_empty(),
         }
     }
     /// Parks an operation.
@@ -142,6 +152,10 @@ impl Parking {
     pub(crate) fn get_mut(&mut self, id: ParkId) -> Option<&mut Parked> {
         self.parked.get_mut(&id)
     }
+    /// An operation on a range that has not begun.
+    pub(crate) fn queued_mut(&mut self, operation: OperationId) -> Option<&mut Queued> {
+        self.barrier.iter_mut().find(|queued| queued.operation == operation)
+    }
     /// Forgets a command that has not been started.
     pub(crate) fn remove_queued(&mut self, operation: OperationId) -> Option<Queued> {
         let queues = self.holds.values_mut().chain([&mut self.barrier]);
@@ -176,14 +190,8 @@ impl Parking {
     }
     /// The next command of the barrier, once nothing is held.
     pub(crate) fn next_of_barrier(&mut self) -> Option<Queued> {
-        let front_is_free = match self.barrier.front() {
-            _ if self.range_holds > 0 => false,
-            None => false,
-            Some(queued) => match queued.command.borrow().only_series() {
-                None => self.holds.is_empty(),
-                Some(key) => !self.holds.contains_key(key),
-            },
-        };
+        let is_free = |queued: &Queued| !self.is_held(&queued.command.borrow());
+        let front_is_free = self.range_holds == 0 && self.barrier.front().is_some_and(is_free);
         let next = front_is_free.then(|| self.barrier.pop_front()).flatten();
         if let Some(queued) = &next {
             self.queued -= 1;
@@ -209,4 +217,10 @@ impl Parking {
     pub(crate) fn captures_mut(&mut self) -> impl Iterator<Item = &mut Capture> {
         self.parked.values_mut().filter_map(|parked| parked.task.capture.as_mut())
     }
+}
+
+/// Whether a batch is of more than one series: it then waits until none of them is held.
+fn has_several_series(command: &Command<'_>) -> bool {
+    let Command::PutBatch { entries } = command else { return false };
+    entries.iter().skip(1).zip(entries).any(|(entry, before)| entry.series != before.series)
 }

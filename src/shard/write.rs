@@ -106,6 +106,13 @@ impl Shard {
         if self.closing {
             return Err(Pause::Refused(ReplyError::ShuttingDown));
         }
+        let bytes_max = record_bytes_max(self.options.wal_segment_bytes);
+        if bytes > bytes_max {
+            return Err(Pause::Refused(ReplyError::Limit {
+                what: "the write, in bytes of log,",
+                max: bytes_max,
+            }));
+        }
         if !self.stalled.is_empty() && !self.retrying {
             return Err(Pause::Stall);
         }
@@ -120,15 +127,7 @@ impl Shard {
             Admission::WaitForWrites => Err(Pause::Stall),
             Admission::WaitForSegment if self.disk_full => Err(Pause::Refused(ReplyError::NoSpace)),
             // The small first segments of a start may be too small for what the full-sized next one takes.
-            Admission::TooLarge if bytes <= record_bytes_max(self.options.wal_segment_bytes) => {
-                self.log.rotate();
-                Err(Pause::Stall)
-            }
-            Admission::WaitForSegment => Err(Pause::Stall),
-            Admission::TooLarge => Err(Pause::Refused(ReplyError::Limit {
-                what: "the write, in bytes of log,",
-                max: record_bytes_max(self.options.wal_segment_bytes),
-            })),
+            Admission::WaitForSegment | Admission::TooLarge => Err(Pause::Stall),
             Admission::Closed if self.log.poisoned() => Err(Pause::Refused(ReplyError::Poisoned)),
             Admission::Closed => Err(Pause::Refused(ReplyError::ShuttingDown)),
         }
@@ -169,6 +168,9 @@ impl Shard {
         let full = self.memory.active.bytes() >= self.options.memtable_bytes;
         let old = now_ns.saturating_sub(since) >= self.options.memtable_age_ns;
         let pins = self.log.live_segments().count() > MEMTABLE_SEGMENTS_MAX && self.memory.frozen.is_empty();
+        if self.memory.frozen.len() >= MEMTABLES_FROZEN_MAX {
+            return;
+        }
         if old {
             // The open segment's first seqno would hold back what merges may forget.
             self.log.rotate();
@@ -204,9 +206,18 @@ impl Shard {
             if frozen.flushing {
                 continue;
             }
+            // A segment that is closed but not yet durable to its end could not be retired with this flush, and on an
+            // idle shard with no other one.
+            let open = self.log.open_segment();
+            let lsn_max = frozen.memtable.lsn_max();
+            let is_closing = |segment: &SegmentLife| {
+                !segment.finished && Some(segment.seq) != open && segment.last_lsn <= lsn_max
+            };
+            if self.log.live_segments().any(|segment| is_closing(&segment)) {
+                break;
+            }
             frozen.flushing = true;
             let memtable = Arc::clone(&frozen.memtable);
-            let lsn_max = memtable.lsn_max();
             let unneeded = |segment: &SegmentLife| segment.finished && segment.last_lsn <= lsn_max;
             let live = self.log.live_segments().filter(unneeded).map(|segment| segment.seq);
             let releases: Vec<_> = live.filter(|seq| !self.releasing.contains(seq)).collect();

@@ -146,7 +146,7 @@ impl Connection {
 
 fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>]) {
     let name = |key: &usize| names[*key].as_slice();
-    let checksum = ticket % 2 == 0;
+    let checksum = ticket.is_multiple_of(2);
     let mut data = |command| encode_request(out, ticket, checksum, &Request::Data(command));
     match ask {
         Ask::Change(Mutation::Put { entries }) if entries.len() == 1 => {

@@ -34,7 +34,13 @@ impl Target {
         Self::of(daemon, backend, dir)
     }
     fn of(daemon: Daemon, backend: &'static str, dir: TempDir) -> Self {
-        let target = Self { address: daemon.address(), resident_bytes: daemon.resident_bytes(), backend, daemon, _dir: dir };
+        let target = Self {
+            address: daemon.address(),
+            resident_bytes: daemon.resident_bytes(),
+            backend,
+            daemon,
+            _dir: dir,
+        };
         target.assert_serves("at the start");
         target
     }
@@ -57,7 +63,11 @@ impl Target {
         self.assert_serves("at the end");
         assert!(self.daemon.is_alive());
         let grown = self.daemon.resident_bytes().saturating_sub(self.resident_bytes);
-        assert!(grown <= growth_max, "{}: {grown} bytes more are resident, {growth_max} allowed", self.backend);
+        assert!(
+            grown <= growth_max,
+            "{}: {grown} bytes more are resident, {growth_max} allowed",
+            self.backend
+        );
         let log = self.daemon.log();
         assert!(!log.contains("panicked"), "{}: {log}", self.backend);
         self.daemon.terminate();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tskv::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, SERIES_BYTES_MAX};
 use tskv::model::{Command, DeleteScope, KeyRange, ScanRequest, Slot, StoredEntry, Value};
 use tskv::protocol::binary::{
-    FrameHeader, FrameLimits, Framed, HEADER_BYTES, Opcode, RESPONSE_BIT, Request, Response, Status, decode_frame,
-    decode_response, encode_request, put_frame,
+    FrameHeader, FrameLimits, Framed, HEADER_BYTES, Opcode, RESPONSE_BIT, Request, Response, Status,
+    decode_frame, decode_response, encode_request, put_frame,
 };
 
 struct Peer {
@@ -30,7 +30,10 @@ impl Peer {
             {
                 let status = match decode_response(&header, payload).unwrap() {
                     Response::Failure { status, message } => {
-                        assert!(message.len() > 5 && message.len() < 400, "an error says what is wrong: {message}");
+                        assert!(
+                            message.len() > 5 && message.len() < 400,
+                            "an error says what is wrong: {message}"
+                        );
                         Some(status)
                     }
                     _ => None,
@@ -105,7 +108,10 @@ fn frames_with_a_wrong_header_end_their_connection() {
             let mut answers: Vec<_> = std::iter::from_fn(|| peer.response()).collect();
             let last = answers.pop();
             assert_eq!(last, Some((RESPONSE_BIT, 0, Some(Status::BadFrame))), "{backend}, {name}");
-            assert!(answers.iter().all(|(_, id, status)| (*id, *status) == (7, None)), "{backend}, {name}: {answers:?}");
+            assert!(
+                answers.iter().all(|(_, id, status)| (*id, *status) == (7, None)),
+                "{backend}, {name}: {answers:?}"
+            );
         }
         target.assert_serves("frames");
         target.finish(64 * MIB);
@@ -116,8 +122,9 @@ fn frames_with_a_wrong_header_end_their_connection() {
 fn refused() -> Vec<(&'static str, Vec<u8>)> {
     let batch = Opcode::PutBatch as u8;
     let long_varint = [0x80; 10].into_iter().chain([1]).collect::<Vec<_>>();
-    let entries: Vec<_> =
-        (0..=BATCH_ENTRIES_MAX).map(|_| StoredEntry { series: b"s", slot: Slot::Time(0), value: Value::I64(0) }).collect();
+    let entries: Vec<_> = (0..=BATCH_ENTRIES_MAX)
+        .map(|_| StoredEntry { series: b"s", slot: Slot::Time(0), value: Value::I64(0) })
+        .collect();
     let mut too_many = Vec::new();
     encode_request(&mut too_many, 7, false, &Request::Data(Command::PutBatch { entries }));
     let scan = |payload: &[u8]| frame(Opcode::Scan as u8, payload);
@@ -160,7 +167,11 @@ fn bad_payloads_fail_their_request_alone() {
             peer.stream.write_all(&[bytes, ping(8)].concat()).unwrap();
             let (_, id, status) = peer.response().unwrap();
             assert!(id == 7 && status.is_some(), "{backend}, {name}: {id} {status:?}");
-            assert_eq!(peer.response(), Some((RESPONSE_BIT | Opcode::Ping as u8, 8, None)), "{backend}, {name}");
+            assert_eq!(
+                peer.response(),
+                Some((RESPONSE_BIT | Opcode::Ping as u8, 8, None)),
+                "{backend}, {name}"
+            );
         }
         let count = target.connect().ask("DBSIZE");
         assert_eq!(count, crate::Reply::Integer(3), "{backend}: only the good client's keys are there");
@@ -179,7 +190,9 @@ fn values_and_times_at_the_edge_come_back_as_they_were() {
         let values = [quiet_nan, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MIN_POSITIVE / 8.0, f64::MAX];
         let long = [0xff; SERIES_BYTES_MAX];
         for series in [&b"a\0b"[..], b"\xff\xfe\r\n", b"\0", &long, &long[..SERIES_BYTES_MAX - 1]] {
-            for (value, time) in values.into_iter().zip([i64::MIN, i64::MAX, 0, -1, i64::MIN + 1, i64::MAX - 1]) {
+            for (value, time) in
+                values.into_iter().zip([i64::MIN, i64::MAX, 0, -1, i64::MIN + 1, i64::MAX - 1])
+            {
                 client.put(series, Slot::Time(time), Value::F64(value)).unwrap();
                 let found = client.get_at(series, time).unwrap().unwrap();
                 assert_eq!(found.borrow(), Value::F64(value), "{backend} {time}");
@@ -195,11 +208,15 @@ fn values_and_times_at_the_edge_come_back_as_they_were() {
                 limit: u64::MAX,
             };
             let mut times = Vec::new();
-            client.scan(request).unwrap().for_each(|(found, slot, _)| {
-                if found == series {
-                    times.push(slot);
-                }
-            }).unwrap();
+            client
+                .scan(request)
+                .unwrap()
+                .for_each(|(found, slot, _)| {
+                    if found == series {
+                        times.push(slot);
+                    }
+                })
+                .unwrap();
             let expected = [i64::MAX, i64::MAX - 1, 0, -1, i64::MIN + 1, i64::MIN].map(Slot::Time);
             assert_eq!(times, expected, "{backend}");
             client.delete(DeleteScope::TimeRange { series, from: i64::MIN, to: i64::MIN }).unwrap();
@@ -225,7 +242,10 @@ fn frames_may_come_in_any_pieces() {
             peer.stream.write_all(&bytes[cut..]).unwrap();
             let mut answers = [peer.response(), peer.response()];
             answers.sort_by_key(|answer| answer.map(|(_, id, _)| id));
-            assert_eq!(answers.map(|answer| answer.map(|(_, id, status)| (id, status))), [Some((7, None)), Some((8, None))]);
+            assert_eq!(
+                answers.map(|answer| answer.map(|(_, id, status)| (id, status))),
+                [Some((7, None)), Some((8, None))]
+            );
         }
         target.finish(64 * MIB);
     }
@@ -237,7 +257,14 @@ fn a_request_id_may_be_used_twice() {
     for backend in BACKENDS {
         let target = Target::start(backend, &TWO_CORES);
         let mut peer = Peer::connect(&target.address);
-        let request = ScanRequest { keys: KeyRange::all(), from: 0, to: 0, all_slots: true, reverse: false, limit: u64::MAX };
+        let request = ScanRequest {
+            keys: KeyRange::all(),
+            from: 0,
+            to: 0,
+            all_slots: true,
+            reverse: false,
+            limit: u64::MAX,
+        };
         let mut bytes = Vec::new();
         for _ in 0..2 {
             encode_request(&mut bytes, 7, false, &Request::Scan { request: request.clone(), credit: 64 });
@@ -246,7 +273,9 @@ fn a_request_id_may_be_used_twice() {
             encode_request(&mut bytes, 7, false, &Request::Ping { payload: b"" });
         }
         peer.stream.write_all(&bytes).unwrap();
-        let pongs = (0..100).filter_map(|_| peer.response()).filter(|(opcode, _, _)| opcode & 0x7f == Opcode::Ping as u8);
+        let pongs = (0..100)
+            .filter_map(|_| peer.response())
+            .filter(|(opcode, _, _)| opcode & 0x7f == Opcode::Ping as u8);
         assert_eq!(pongs.take(2).count(), 2, "{backend}");
         target.finish(64 * MIB);
     }

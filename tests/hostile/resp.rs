@@ -47,20 +47,44 @@ fn inputs() -> Vec<(&'static str, Vec<u8>, Answer)> {
         ("bytes 512 MiB + 1", b"*1\r\n$536870913\r\n".to_vec(), BULK),
         ("bytes beyond 64 bits", b"*1\r\n$99999999999999999999\r\n".to_vec(), BULK),
         ("bytes too few", b"*2\r\n$3\r\nGET\r\n$3\r\nabcd\r\n".to_vec(), Ends("-ERR Protocol error: ")),
-        ("integer for bulk", b"*1\r\n:4\r\n".to_vec(), Ends("-ERR Protocol error: expected '$', got ':'\r\n")),
-        ("simple for bulk", b"*1\r\n+PING\r\n".to_vec(), Ends("-ERR Protocol error: expected '$', got '+'\r\n")),
+        (
+            "integer for bulk",
+            b"*1\r\n:4\r\n".to_vec(),
+            Ends("-ERR Protocol error: expected '$', got ':'\r\n"),
+        ),
+        (
+            "simple for bulk",
+            b"*1\r\n+PING\r\n".to_vec(),
+            Ends("-ERR Protocol error: expected '$', got '+'\r\n"),
+        ),
         ("nul for bulk", b"*1\r\n\0\r\n".to_vec(), Ends("-ERR Protocol error: expected '$', got ' '\r\n")),
         ("inline without end", vec![b'a'; 65 << 10], Ends("-ERR Protocol error: too big inline request\r\n")),
-        ("open quote", b"SET \"k v\r\n".to_vec(), Ends("-ERR Protocol error: unbalanced quotes in request\r\n")),
-        ("letter behind quote", b"SET 'k'v x\r\n".to_vec(), Ends("-ERR Protocol error: unbalanced quotes in request\r\n")),
+        (
+            "open quote",
+            b"SET \"k v\r\n".to_vec(),
+            Ends("-ERR Protocol error: unbalanced quotes in request\r\n"),
+        ),
+        (
+            "letter behind quote",
+            b"SET 'k'v x\r\n".to_vec(),
+            Ends("-ERR Protocol error: unbalanced quotes in request\r\n"),
+        ),
         ("nul in inline", b"GET k\0k\r\n".to_vec(), Ends("-ERR Protocol error: ")),
         ("empty inline", b"\r\n\r\n\n".to_vec(), Nothing),
-        ("AUTH without words", command(&[b"AUTH"]), GoesOn("-ERR wrong number of arguments for 'auth' command\r\n")),
+        (
+            "AUTH without words",
+            command(&[b"AUTH"]),
+            GoesOn("-ERR wrong number of arguments for 'auth' command\r\n"),
+        ),
         ("AUTH of one word", command(&[b"AUTH", b"x"]), GoesOn(NO_PASSWORD)),
         ("AUTH of three words", command(&[b"AUTH", b"a", b"b", b"c"]), GoesOn("-ERR syntax error\r\n")),
         ("HELLO 2", command(&[b"HELLO", b"2"]), GoesOn("*14\r\n$6\r\nserver\r\n")),
         ("HELLO 4", command(&[b"HELLO", b"4"]), GoesOn("-NOPROTO unsupported protocol version\r\n")),
-        ("HELLO abc", command(&[b"HELLO", b"abc"]), GoesOn("-ERR Protocol version is not an integer or out of range\r\n")),
+        (
+            "HELLO abc",
+            command(&[b"HELLO", b"abc"]),
+            GoesOn("-ERR Protocol version is not an integer or out of range\r\n"),
+        ),
         ("unknown, 1 MiB", command(&[&evil_name]), GoesOn("-ERR unknown command 'bad  +OK  xxx")),
         ("EX 0", command(&[b"SET", b"k", b"v", b"EX", b"0"]), GoesOn("-ERR")),
         ("EX -1", command(&[b"SET", b"k", b"v", b"EX", b"-1"]), GoesOn("-ERR")),
@@ -74,7 +98,11 @@ fn inputs() -> Vec<(&'static str, Vec<u8>, Answer)> {
         ("time beyond i64", command(&[b"TS.ADD", b"t", b"9223372036854775808", b"1"]), GoesOn("-ERR TSDB: ")),
         ("negative time", command(&[b"TS.ADD", b"t", b"-1", b"1"]), GoesOn("-ERR TSDB: ")),
         ("value of hex", command(&[b"TS.ADD", b"t", b"1", b"0x10"]), GoesOn("-ERR TSDB: invalid value\r\n")),
-        ("bucket 0", command(&[b"TS.RANGE", b"t", b"-", b"+", b"AGGREGATION", b"sum", b"0"]), GoesOn("-ERR TSDB: ")),
+        (
+            "bucket 0",
+            command(&[b"TS.RANGE", b"t", b"-", b"+", b"AGGREGATION", b"sum", b"0"]),
+            GoesOn("-ERR TSDB: "),
+        ),
         ("EXEC without MULTI", command(&[b"EXEC"]), GoesOn("-ERR EXEC without MULTI\r\n")),
         ("10k AUTH", many_auths, GoesOn(NO_PASSWORD)),
         ("POST", b"POST / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), Silence),
@@ -107,9 +135,13 @@ fn bad_resp_is_answered_or_ends_its_connection() {
                 Nothing => text == "$3\r\nend\r\n",
             };
             assert!(fits, "{backend}, {name}: '{}' in {} bytes", brief.escape_debug(), text.len());
-            assert!(received.len() < 2 * MIB as usize, "{backend}, {name}: {} bytes", received.len());
+            assert!((received.len() as u64) < 2 * MIB, "{backend}, {name}: {} bytes", received.len());
             if name.starts_with("unknown") {
-                assert!(text.len() < 1024, "{backend}: the client's name comes back whole: {} bytes", text.len());
+                assert!(
+                    text.len() < 1024,
+                    "{backend}: the client's name comes back whole: {} bytes",
+                    text.len()
+                );
             }
             target.assert_serves(name);
         }
@@ -123,7 +155,9 @@ fn commands_with_very_many_keys_are_answered_or_refused() {
     for backend in BACKENDS {
         let target = Target::start(backend, &TWO_CORES);
         let mut client = target.connect();
-        let keys: Vec<_> = (0..100_000).map(|key: u32| format!("{}{key}", if key % 2 == 0 { 'a' } else { 'z' })).collect();
+        let keys: Vec<_> = (0..100_000)
+            .map(|key: u32| format!("{}{key}", if key.is_multiple_of(2) { 'a' } else { 'z' }))
+            .collect();
         let mut words: Vec<&[u8]> = vec![b"MGET"];
         words.extend(keys.iter().map(|key| key.as_bytes()));
         let Reply::Array(values) = client.call(&words).unwrap() else { panic!("{backend}: no array") };
@@ -158,19 +192,30 @@ fn before_auth_only_little_is_taken() {
             let mut client = connect();
             client.send(bytes).unwrap();
             let found = client.rest();
-            assert_eq!(String::from_utf8_lossy(&found), text, "{backend}: {}", bytes[..bytes.len().min(40)].escape_ascii());
+            assert_eq!(
+                String::from_utf8_lossy(&found),
+                text,
+                "{backend}: {}",
+                bytes[..bytes.len().min(40)].escape_ascii()
+            );
         };
         refused(b"*11\r\n$4\r\nAUTH\r\n", "-ERR Protocol error: unauthenticated multibulk length\r\n");
         refused(b"*2\r\n$4\r\nAUTH\r\n$16385\r\n", "-ERR Protocol error: unauthenticated bulk length\r\n");
         let mut client = connect();
-        assert_eq!(client.ask("GET k"), Reply::Error("NOAUTH Authentication required.".to_owned()), "{backend}");
+        assert_eq!(
+            client.ask("GET k"),
+            Reply::Error("NOAUTH Authentication required.".to_owned()),
+            "{backend}"
+        );
         assert!(client.ask("HELLO 3").error().starts_with("NOAUTH "), "{backend}");
         for _ in 0..100 {
             assert!(client.ask("AUTH wrong").error().starts_with("WRONGPASS "), "{backend}");
             assert!(client.ask("AUTH default wrong").error().starts_with("WRONGPASS "), "{backend}");
             assert!(client.ask("AUTH nobody x").error().starts_with("WRONGPASS "), "{backend}");
         }
-        for words in ["SET k v", "MULTI", "FLUSHALL", "CONFIG GET dir", "CLIENT LIST", "TS.ADD t 1 1", "DBSIZE"] {
+        for words in
+            ["SET k v", "MULTI", "FLUSHALL", "CONFIG GET dir", "CLIENT LIST", "TS.ADD t 1 1", "DBSIZE"]
+        {
             let reply = client.ask(words);
             assert!(reply.error().starts_with("NOAUTH "), "{backend}: {words}: {reply:?}");
         }

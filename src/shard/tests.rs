@@ -1,0 +1,526 @@
+//! A shard alone: a log whose writes complete when the test says so, and tables in memory.
+
+use super::*;
+use crate::model::{
+    ConnectionId, DeleteScope, DuplicatePolicy, EntryOp, FileRef, ScanRequest, SeriesOptions, Slot,
+    SlotClass, StoreId, StoredEntry, StreamId, TableId, Value,
+};
+use crate::storage::sstable::{TableBuilder, TableIndex, TableOptions};
+use crate::storage::version::Table;
+use crate::storage::wal::{SegmentSpec, WalOutcome};
+use std::path::Path;
+
+const STORE: StoreId = StoreId([7; 16]);
+const SECOND: u64 = 1_000_000_000;
+
+/// What was asked of the world.
+#[derive(Default)]
+struct World {
+    /// Operation, reply in words, gate.
+    replies: Vec<(u64, String, Lsn)>,
+    reads: Vec<(ReadId, TableId, usize)>,
+    requests: Vec<ShardRequest>,
+}
+
+impl Effects for World {
+    fn reply(&mut self, operation: OperationId, reply: Reply<'_>, gate: Lsn) {
+        let text = match reply {
+            Reply::Error(error) => format!("error: {error:?}"),
+            Reply::Sample { time, value } => format!("{time}={value:?}"),
+            Reply::Integer(number) => number.to_string(),
+            Reply::ScanChunk { entries, last } => format!("{} entries, last {last}", entries.len()),
+            other => format!("{other:?}"),
+        };
+        self.replies.push((operation.sequence, text, gate));
+    }
+    fn read_block(&mut self, read: ReadId, table: &Arc<Table>, block: usize) {
+        self.reads.push((read, table.meta.id, block));
+    }
+    fn request(&mut self, request: ShardRequest) {
+        self.requests.push(request);
+    }
+}
+
+struct Rig {
+    shard: Shard,
+    world: World,
+    now_ns: u64,
+    sequence: u64,
+    /// Writes and syncs under way; `Some` bytes for a write.
+    log_io: Vec<(u64, Option<usize>)>,
+    files: BTreeMap<TableId, (Arc<Table>, Vec<u8>)>,
+    next_segment: u64,
+}
+
+fn operation(sequence: u64) -> OperationId {
+    OperationId { connection: ConnectionId { core: 0, index: 0, generation: 0 }, sequence, part: 0 }
+}
+
+impl Rig {
+    /// A shard with a memtable of so many bytes and one segment of so many pages.
+    fn new(memtable_bytes: usize, pages: u64) -> Self {
+        let stream = StreamOptions {
+            store: STORE,
+            stream: StreamId(0),
+            policy: SyncPolicy::Always,
+            writes_in_flight: 4,
+        };
+        let options = ShardOptions {
+            keys: KeyRange::all(),
+            stream,
+            sync: SyncPolicy::Always,
+            memtable_bytes,
+            memtable_age_ns: 60 * SECOND,
+            wal_segment_bytes: 1 << 20,
+            cache_bytes: 0,
+            seqno_start: Seqno(1000),
+        };
+        let mut rig = Self {
+            shard: Shard::new(options, Arc::new(Version::default())),
+            world: World::default(),
+            now_ns: SECOND,
+            sequence: 0,
+            log_io: Vec::new(),
+            files: BTreeMap::new(),
+            next_segment: 1,
+        };
+        rig.add_segment(pages);
+        rig
+    }
+    fn add_segment(&mut self, pages: u64) {
+        let seq = SegmentSeq(self.next_segment);
+        self.next_segment += 1;
+        let file = FileRef::new(0, Arc::new(()));
+        self.event(Event::SegmentReady(SegmentSpec {
+            seq,
+            salt: 1,
+            bytes: pages * 4096,
+            file,
+            direct: true,
+        }));
+    }
+    fn event(&mut self, event: Event<'_>) {
+        self.shard.handle(self.now_ns, event, &mut self.world);
+    }
+    /// Starts a command and gives its number.
+    fn start(&mut self, command: &Command<'_>) -> u64 {
+        self.sequence += 1;
+        let operation = operation(self.sequence);
+        self.event(Event::Execute { operation, command, reply_bytes_max: 1 << 20 });
+        self.sequence
+    }
+    /// Submits what the log wants written.
+    fn submit_log(&mut self) {
+        while let Some(io) = self.shard.next_wal_io() {
+            match io {
+                WalIo::Write { id, bytes, .. } => {
+                    self.shard.encode_wal(id, &mut vec![0; bytes]);
+                    self.log_io.push((id, Some(bytes)));
+                }
+                WalIo::Sync { id, .. } => self.log_io.push((id, None)),
+            }
+        }
+    }
+    /// Completes log operations until there are none.
+    fn settle_log(&mut self) {
+        loop {
+            self.submit_log();
+            let under_way = std::mem::take(&mut self.log_io);
+            if under_way.is_empty() {
+                return;
+            }
+            for (id, bytes) in under_way {
+                let outcome = bytes.map_or(WalOutcome::Synced, WalOutcome::Written);
+                self.event(Event::WalDone { id, outcome });
+            }
+        }
+    }
+    /// Turns until nothing more happens by itself.
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            self.settle_log();
+            while self.shard.has_slices() {
+                self.event(Event::Slice);
+            }
+            self.event(Event::Maintain);
+            self.finish_reads();
+        }
+    }
+    /// Completes block reads, once.
+    fn finish_reads(&mut self) {
+        for (read, id, block) in std::mem::take(&mut self.world.reads) {
+            let (table, file) = &self.files[&id];
+            let handle = table.index.block(block);
+            let from = usize::try_from(handle.offset).expect("small");
+            let bytes = file[from..from + handle.bytes as usize].to_vec();
+            self.event(Event::BlockRead { read, result: Ok(bytes) });
+        }
+    }
+    /// Starts a command, lets everything happen, and gives its reply.
+    fn run(&mut self, command: &Command<'_>) -> String {
+        let sequence = self.start(command);
+        self.settle();
+        self.reply(sequence).expect("the command is answered")
+    }
+    fn reply(&self, sequence: u64) -> Option<String> {
+        let mut own = self.world.replies.iter().filter(|reply| reply.0 == sequence);
+        let reply = own.next().map(|(_, text, _)| text.clone());
+        assert!(own.next().is_none(), "operation {sequence} was answered twice: {:?}", self.world.replies);
+        reply
+    }
+    /// Makes a table of these entries visible.
+    fn add_table(&mut self, series: &[u8], entries: &[(Slot, u64, Value<'_>)]) {
+        let id = TableId(self.files.len() as u64 + 1);
+        let samples = entries.iter().all(|(slot, _, _)| slot.class() == SlotClass::Time);
+        let span = samples.then_some((i64::MIN, i64::MAX));
+        let mut builder =
+            TableBuilder::new(TableOptions { store: STORE, id, span, level: 0, bloom_bits: 10 });
+        for (slot, seqno, value) in entries {
+            builder.add(series, *slot, Seqno(*seqno), EntryOp::Put(*value));
+        }
+        let mut file = builder.take_bytes();
+        file.extend(builder.finish().0);
+        let (index, meta) = TableIndex::load(Path::new("t"), STORE, &mut &*file).expect("a fresh table");
+        let table = Arc::new(Table { meta, index, file: FileRef::new(0, Arc::new(())) });
+        self.files.insert(id, (table, file));
+        let version = self.version();
+        self.event(Event::Version { version, flushed: Vec::new(), retired: Vec::new() });
+    }
+    fn version(&self) -> Arc<Version> {
+        Arc::new(Version::new(self.files.values().map(|(table, _)| Arc::clone(table)).collect()))
+    }
+    fn flushes(&self) -> Vec<(u64, Vec<SegmentSeq>)> {
+        let flush = |request: &ShardRequest| match request {
+            ShardRequest::Flush { memtable, releases, .. } => Some((memtable.id(), releases.clone())),
+            ShardRequest::Segment | ShardRequest::Frozen { .. } | ShardRequest::Horizon(_) => None,
+        };
+        self.world.requests.iter().filter_map(flush).collect()
+    }
+}
+
+fn put(series: &[u8], time: i64, value: f64) -> Command<'_> {
+    Command::Put { series, slot: Slot::Time(time), value: Value::F64(value) }
+}
+fn add(time: i64, value: f64, policy: Option<DuplicatePolicy>) -> Command<'static> {
+    let create = Some(SeriesOptions::default());
+    Command::SeriesAdd { key: b"k", time, value, on_duplicate: policy, create }
+}
+fn scan_all() -> Command<'static> {
+    let (from, to) = (i64::MIN, i64::MAX);
+    let keys = KeyRange::all();
+    Command::Scan(ScanRequest { keys, from, to, all_slots: false, reverse: false, limit: u64::MAX })
+}
+
+#[test]
+fn a_reply_depends_on_what_it_tells() {
+    // A reply whose gate is too low promises a write that a crash takes back.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.start(&put(b"a", 1, 1.0));
+    let write_gate = rig.world.replies[0].2;
+    assert!(write_gate > rig.shard.acked());
+    rig.start(&Command::GetAt { series: b"a", time: 1 });
+    rig.start(&Command::GetAt { series: b"a", time: 9 });
+    rig.start(&Command::GetAt { series: b"other", time: 1 });
+    rig.start(&Command::StringGet { key: b"a" });
+    let gates: Vec<_> = rig.world.replies.iter().map(|reply| reply.2).collect();
+    assert_eq!(gates, [write_gate, write_gate, write_gate, Lsn(0), write_gate], "{:?}", rig.world.replies);
+    // A delete of everything concerns every key.
+    rig.start(&Command::Delete { scope: DeleteScope::All });
+    rig.start(&Command::GetAt { series: b"other", time: 1 });
+    assert_eq!(rig.world.replies[6].2, rig.world.replies[5].2);
+    rig.settle_log();
+    assert_eq!(rig.shard.acked(), rig.world.replies[6].2);
+}
+
+#[test]
+fn a_read_sees_the_moment_at_which_it_began() {
+    // A read that waits for a block must not mix later writes with earlier ones.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.add_table(b"a", &[(Slot::Time(1), 5, Value::F64(1.0)), (Slot::Time(2), 6, Value::F64(2.0))]);
+    let read = rig.start(&Command::GetAt { series: b"a", time: 2 });
+    assert_eq!((rig.world.reads.len(), rig.reply(read)), (1, None));
+    // The write does not wait for the read, and the read does not see it.
+    let write = rig.start(&put(b"a", 2, 9.0));
+    assert_eq!(rig.reply(write).as_deref(), Some("Ok"));
+    assert_eq!(rig.shard.horizon(), Seqno(999), "the open snapshot holds the horizon");
+    rig.finish_reads();
+    assert_eq!(rig.reply(read).as_deref(), Some("2=F64(2.0)"));
+    assert_eq!(rig.run(&Command::GetAt { series: b"a", time: 2 }), "2=F64(9.0)");
+    assert!(rig.shard.snapshots.is_empty() && rig.shard.parking.count() == 0);
+}
+
+#[test]
+fn a_captured_memtable_outlives_freeze_and_flush() {
+    // The flush takes the memtable away that a waiting read still needs.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.add_table(b"a", &[(Slot::Time(1), 5, Value::F64(1.0))]);
+    rig.run(&put(b"a", 3, 3.0));
+    let read = rig.start(&Command::SeriesInfo { key: b"a" });
+    rig.event(Event::FreezeNow { ticket: 1 });
+    rig.event(Event::Maintain);
+    rig.settle_log();
+    rig.event(Event::Maintain);
+    assert_eq!(rig.flushes().len(), 1);
+    let id = rig.flushes()[0].0;
+    let version = rig.version();
+    rig.event(Event::Version { version, flushed: vec![id], retired: Vec::new() });
+    rig.settle();
+    let reply = rig.reply(read).expect("the read ends");
+    assert!(reply.contains("total_samples: 2"), "{reply}");
+}
+
+#[test]
+fn writes_to_a_held_series_keep_their_order() {
+    // TS.ADD waits for a block; what comes later for the series must not overtake it, in any form.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.add_table(b"k", &[(Slot::Time(5), 5, Value::F64(5.0))]);
+    let slow = rig.start(&add(5, 50.0, Some(DuplicatePolicy::Sum)));
+    let entries = [(&b"x"[..], 1.0), (b"k", 7.0)];
+    let entries =
+        entries.map(|(series, value)| StoredEntry { series, slot: Slot::Time(5), value: Value::F64(value) });
+    let batch = rig.start(&Command::PutBatch { entries: entries.to_vec() });
+    let later = rig.start(&put(b"x", 5, 2.0));
+    let free = rig.start(&Command::GetAt { series: b"k", time: 5 });
+    assert!([slow, batch, later, free].iter().all(|sequence| rig.reply(*sequence).is_none()));
+    rig.settle();
+    let order: Vec<_> = rig.world.replies.iter().map(|reply| reply.0).collect();
+    assert_eq!(order, [slow, batch, later, free]);
+    assert_eq!(rig.reply(free).as_deref(), Some("5=F64(7.0)"));
+    assert_eq!(rig.run(&Command::GetAt { series: b"x", time: 5 }), "5=F64(2.0)");
+    assert_eq!(rig.shard.parking.count(), 0);
+}
+
+#[test]
+fn range_deletes_and_scans_keep_their_place() {
+    // A FLUSHALL that overtakes a waiting write brings it back from the dead; a scan before it must see it.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.add_table(b"k", &[(Slot::Time(5), 5, Value::F64(5.0))]);
+    let slow = rig.start(&add(6, 6.0, None));
+    let scan = rig.start(&scan_all());
+    rig.event(Event::Credit { operation: operation(scan), chunks: 3 });
+    let flushall = rig.start(&Command::Delete { scope: DeleteScope::All });
+    let after = rig.start(&put(b"z", 1, 1.0));
+    assert!(rig.world.replies.is_empty());
+    rig.settle();
+    assert_eq!(rig.reply(slow).as_deref(), Some("6"));
+    assert_eq!(rig.reply(scan).as_deref(), Some("2 entries, last true"), "its credit came while it queued");
+    assert_eq!((rig.reply(flushall), rig.reply(after)), (Some("Ok".into()), Some("Ok".into())));
+    assert_eq!(rig.run(&Command::GetNewest { series: b"k" }), "NoSample");
+    assert_eq!(rig.run(&Command::GetNewest { series: b"z" }), "1=F64(1.0)");
+}
+
+#[test]
+fn a_scan_without_credit_ends_and_frees_what_it_held() {
+    // A client that takes nothing would keep memtables and tables alive for ever.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.run(&put(b"a", 1, 1.0));
+    let scan = rig.start(&scan_all());
+    rig.settle();
+    assert_eq!((rig.reply(scan), rig.shard.snapshots.len()), (None, 1));
+    assert!(rig.shard.deadline_ns() <= rig.now_ns + CREDIT_NS_MAX);
+    rig.now_ns += CREDIT_NS_MAX;
+    rig.event(Event::Maintain);
+    assert!(rig.reply(scan).is_some_and(|reply| reply.starts_with("error: Limit")));
+    // Cancelled, it ends at once.
+    let scan = rig.start(&scan_all());
+    rig.settle();
+    rig.event(Event::Cancel { operation: operation(scan) });
+    assert_eq!(rig.reply(scan).as_deref(), Some("0 entries, last true"));
+    assert!(rig.shard.snapshots.is_empty() && rig.shard.parking.count() == 0);
+    // With credit, it goes on.
+    let scan = rig.start(&scan_all());
+    rig.settle();
+    rig.event(Event::Credit { operation: operation(scan), chunks: 1 });
+    rig.settle();
+    assert_eq!(rig.reply(scan).as_deref(), Some("1 entries, last true"));
+}
+
+#[test]
+fn writes_without_room_wait_in_order_and_then_are_refused() {
+    // No segment is ready: a write must neither be lost nor wait for ever, and deletes go on for a while.
+    let mut rig = Rig::new(1 << 20, 5);
+    let value = vec![b'v'; 7000];
+    let big = |series| Command::Put { series, slot: Slot::Timeless, value: Value::Bytes(&value) };
+    assert_eq!(rig.run(&big(b"a")), "Ok");
+    let first = rig.start(&big(b"b"));
+    let second = rig.start(&put(b"c", 1, 1.0));
+    rig.settle();
+    assert_eq!((rig.reply(first), rig.reply(second)), (None, None), "the small one does not overtake");
+    rig.add_segment(256);
+    assert_eq!((rig.reply(first), rig.reply(second)), (Some("Ok".into()), Some("Ok".into())));
+    let mut rig = Rig::new(1 << 20, 5);
+    assert_eq!(rig.run(&big(b"a")), "Ok");
+    let (first, behind) = (rig.start(&big(b"b")), rig.start(&big(b"b")));
+    rig.now_ns = rig.shard.deadline_ns();
+    assert_eq!(rig.now_ns, SECOND + STALL_NS_MAX);
+    rig.event(Event::Maintain);
+    assert_eq!(rig.reply(first).as_deref(), Some("error: Busy"));
+    assert_eq!(rig.reply(behind), None, "its own time begins now");
+    rig.event(Event::DiskFull);
+    assert_eq!(rig.reply(behind).as_deref(), Some("error: NoSpace"));
+    assert_eq!(rig.shard.parking.count(), 0);
+}
+
+#[test]
+fn a_write_that_no_segment_can_hold_is_refused_at_once() {
+    // It would stall all writers behind it for as long as it may wait.
+    let mut rig = Rig::new(8 << 20, 256);
+    let value = vec![0; 2 << 20];
+    let reply = rig.run(&Command::StringSet {
+        key: b"k",
+        value: &value,
+        condition: crate::model::SetCondition::Always,
+        return_old: false,
+    });
+    assert!(reply.starts_with("error: Limit"), "{reply}");
+    assert_eq!(rig.run(&put(b"a", 1, 1.0)), "Ok");
+}
+
+#[test]
+fn a_flush_waits_for_the_log_and_takes_its_segments_along() {
+    // Tables that run ahead of the log leave a hole; a segment that is never retired holds every delete back.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.start(&put(b"a", 1, 1.0));
+    rig.event(Event::FreezeNow { ticket: 8 });
+    rig.event(Event::Maintain);
+    assert!(rig.flushes().is_empty(), "nothing is durable yet");
+    rig.settle();
+    let flushes = rig.flushes();
+    assert_eq!(flushes.len(), 1);
+    assert_eq!(flushes[0].1, [SegmentSeq(1)], "the closed segment goes with the flush");
+    assert!(rig.world.requests.iter().any(|request| matches!(request, ShardRequest::Frozen { ticket: 8 })));
+    assert_eq!(rig.shard.horizon(), Seqno(1000));
+    let version = rig.version();
+    rig.event(Event::Version { version, flushed: vec![flushes[0].0], retired: vec![SegmentSeq(1)] });
+    assert_eq!(rig.shard.horizon(), Seqno(1001));
+    assert_eq!(rig.shard.gauges().memtables_frozen, 0);
+}
+
+#[test]
+fn an_idle_shard_lets_go_of_its_segment_by_age() {
+    // All is durable when the age is reached: the seal is the only write left, and the flush must wait for it.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.run(&put(b"a", 1, 1.0));
+    rig.now_ns += 61 * SECOND;
+    rig.settle();
+    assert_eq!(rig.flushes(), [(1, vec![SegmentSeq(1)])]);
+}
+
+#[test]
+fn a_full_queue_of_memtables_neither_spins_nor_burns_segments() {
+    // The flush fails for minutes: the core must sleep, and each turn must not close a segment.
+    let mut rig = Rig::new(1, 200);
+    for time in 0..5 {
+        rig.start(&put(b"a", time, 1.0));
+        rig.settle();
+    }
+    assert_eq!(rig.shard.memory.frozen.len(), MEMTABLES_FROZEN_MAX);
+    assert!(!rig.shard.memory.active.is_empty());
+    rig.now_ns += 100 * SECOND;
+    rig.settle();
+    assert!(rig.shard.deadline_ns() > rig.now_ns, "a deadline in the past is a busy loop");
+    assert!(rig.shard.log.open_segment().is_some());
+    // A freed place is used at once.
+    let version = rig.version();
+    rig.event(Event::Version { version, flushed: vec![1], retired: Vec::new() });
+    rig.event(Event::Maintain);
+    assert!(rig.shard.memory.active.is_empty());
+}
+
+#[test]
+fn a_failed_log_refuses_writes_and_keeps_reading() {
+    // After a failed write nothing may be acknowledged, and nothing may hang.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.run(&put(b"a", 1, 1.0));
+    let lost = rig.start(&put(b"a", 2, 2.0));
+    rig.submit_log();
+    let (id, _) = rig.log_io.pop().expect("a write is under way");
+    rig.event(Event::WalDone { id, outcome: WalOutcome::Failed });
+    let gate = rig.world.replies.iter().find(|reply| reply.0 == lost).expect("it was answered").2;
+    assert!(rig.shard.is_poisoned() && rig.shard.acked() < gate);
+    assert_eq!(rig.run(&put(b"b", 1, 1.0)), "error: Poisoned");
+    assert_eq!(rig.run(&Command::GetAt { series: b"a", time: 1 }), "1=F64(1.0)");
+}
+
+#[test]
+fn an_unreadable_block_fails_its_request_alone() {
+    // A damaged table must not take the shard, or other requests, with it.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.add_table(b"a", &[(Slot::Time(1), 5, Value::F64(1.0))]);
+    let (one, other) = (
+        rig.start(&Command::GetAt { series: b"a", time: 1 }),
+        rig.start(&Command::GetAt { series: b"a", time: 1 }),
+    );
+    assert_eq!(rig.world.reads.len(), 1, "one flight for one block");
+    let (read, _, _) = rig.world.reads.remove(0);
+    rig.event(Event::BlockRead { read, result: Err("gone".into()) });
+    assert!([one, other].iter().all(|id| rig.reply(*id).is_some_and(|text| text.contains("gone"))));
+    assert_eq!(rig.run(&Command::GetAt { series: b"a", time: 1 }), "1=F64(1.0)");
+    assert!(rig.shard.snapshots.is_empty());
+}
+
+#[test]
+fn ts_add_follows_its_policies_in_memory_and_in_tables() {
+    // The same commands must do the same whether the old sample is in memory or in a table.
+    for in_table in [false, true] {
+        let mut rig = Rig::new(1 << 20, 64);
+        if in_table {
+            rig.add_table(
+                b"k",
+                &[(Slot::Time(10), 5, Value::F64(1.0)), (Slot::Time(20), 6, Value::F64(2.0))],
+            );
+        } else {
+            assert_eq!(rig.run(&add(10, 1.0, None)), "10");
+            assert_eq!(rig.run(&add(20, 2.0, None)), "20");
+        }
+        use DuplicatePolicy::{First, Last, Max, Min, Sum};
+        assert_eq!(rig.run(&add(10, 5.0, None)), "error: DuplicateBlocked");
+        let steps = [(First, 5.0, 1.0), (Last, 5.0, 5.0), (Min, 9.0, 5.0), (Max, 9.0, 9.0), (Sum, 1.5, 10.5)];
+        for (policy, value, wanted) in steps {
+            assert_eq!(rig.run(&add(10, value, Some(policy))), "10");
+            let found = rig.run(&Command::GetAt { series: b"k", time: 10 });
+            assert_eq!(found, format!("10=F64({wanted:?})"), "{policy:?}, in a table: {in_table}");
+        }
+        assert_eq!(rig.run(&Command::SeriesGet { key: b"k" }), "20=F64(2.0)");
+        assert_eq!(rig.run(&Command::SeriesDelete { key: b"k", from: 15, to: 99 }), "1");
+        assert_eq!(rig.run(&Command::SeriesGet { key: b"k" }), "10=F64(10.5)");
+    }
+}
+
+#[test]
+fn strings_and_series_exclude_each_other() {
+    // A key has one type: SET replaces a series, TS.ADD refuses a string, DEL frees the name.
+    let mut rig = Rig::new(1 << 20, 64);
+    let set = |value| Command::StringSet {
+        key: b"k",
+        value,
+        condition: crate::model::SetCondition::Always,
+        return_old: false,
+    };
+    assert_eq!(rig.run(&add(1, 1.0, None)), "1");
+    assert_eq!(rig.run(&Command::StringGet { key: b"k" }), "error: WrongType");
+    assert_eq!(rig.run(&set(b"v")), "Ok");
+    assert_eq!(rig.run(&Command::GetNewest { series: b"k" }), "NoSample");
+    assert_eq!(rig.run(&add(2, 1.0, None)), "error: NotSeries");
+    assert_eq!(rig.run(&Command::SeriesGet { key: b"k" }), "error: WrongType");
+    assert_eq!(rig.run(&Command::KeyCount), "1");
+    assert_eq!(rig.run(&Command::KeyDelete { key: b"k" }), "1");
+    assert_eq!(rig.run(&Command::KeyDelete { key: b"k" }), "0");
+    assert_eq!(rig.run(&Command::KeyType { key: b"k" }), "Kind(None)");
+    assert_eq!(rig.run(&add(3, 1.0, None)), "3");
+}
+
+#[test]
+fn closing_answers_everything() {
+    // An operation that waits for room when the store closes would keep its client waiting.
+    let mut rig = Rig::new(1 << 20, 5);
+    let value = vec![b'v'; 7000];
+    let big = Command::Put { series: b"a", slot: Slot::Timeless, value: Value::Bytes(&value) };
+    assert_eq!(rig.run(&big), "Ok");
+    let waiting = rig.start(&big);
+    rig.event(Event::Close);
+    assert_eq!(rig.reply(waiting).as_deref(), Some("error: ShuttingDown"));
+    rig.settle();
+    assert!(rig.shard.is_log_idle());
+    assert_eq!(rig.run(&put(b"b", 1, 1.0)), "error: ShuttingDown");
+}
