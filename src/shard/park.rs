@@ -199,10 +199,6 @@ impl Parking {
         }
         next
     }
-    /// An operation on a range that has not begun.
-    pub(crate) fn queued_mut(&mut self, operation: OperationId) -> Option<&mut Queued> {
-        self.barrier.iter_mut().find(|queued| queued.operation == operation)
-    }
     /// Takes an operation on a range that has not begun out of the queue.
     pub(crate) fn take_queued(&mut self, operation: OperationId) -> Option<Queued> {
         let index = self.barrier.iter().position(|queued| queued.operation == operation)?;

@@ -88,12 +88,7 @@ impl Shard {
             return;
         }
         let found = self.parking.iter_mut().find(|(_, parked)| parked.operation == operation);
-        let Some((id, parked)) = found else {
-            if let Some(queued) = self.parking.queued_mut(operation) {
-                queued.credit = queued.credit.saturating_add(chunks);
-            }
-            return;
-        };
+        let Some((id, parked)) = found else { return };
         if let Progress::Scan(scan) = &mut parked.task.progress {
             scan.credit = scan.credit.saturating_add(chunks);
             if matches!(parked.state, ParkState::Credit { .. }) && chunks > 0 {
