@@ -15,7 +15,7 @@ use tskv::simulator::{Summary, Violation, run_seed, trace_seed};
 /// New seeds begin here on every run: what CI runs today it runs tomorrow, and more of it on a faster machine.
 const SEED_FIRST: u64 = 1;
 /// Fewer seeds within the time box say too little.
-const SEEDS_MIN: u64 = 20;
+const SEEDS_MIN: u64 = 10;
 const SECONDS_DEFAULT: u64 = 20;
 
 fn number_of(variable: &str) -> Option<u64> {
