@@ -10,6 +10,8 @@ use std::sync::mpsc::Receiver;
 
 /// The clock passes at most this much at once while something could run: a step of a job, a turn, a little more.
 const WORK_NS: u64 = 200_000;
+/// And this much while only clients could do something: they are not so slow that deadlines for them pass.
+const REST_NS: u64 = 50_000_000;
 
 /// What one life is made of.
 #[derive(Clone, Debug)]
@@ -133,10 +135,9 @@ impl Node {
         let next = self.world.next_event_ns().into_iter().chain(self.coordinator.wakes_at()).min();
         let is_busy =
             !self.world.runnable_jobs().is_empty() || self.cores.iter().any(|core| self.is_runnable(core));
-        match next {
-            Some(next) if is_busy => self.world.advance_to(next.clamp(now_ns, now_ns + WORK_NS)),
-            Some(next) => self.world.advance_to(next.max(now_ns)),
-            None => {}
+        let most = now_ns + if is_busy { WORK_NS } else { REST_NS };
+        if let Some(next) = next {
+            self.world.advance_to(next.clamp(now_ns, most));
         }
     }
     fn is_runnable(&self, (id, core): &(BackendId, CoreLoop<SimBackend>)) -> bool {
