@@ -130,16 +130,27 @@ fi
 
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --all-targets -- -D warnings
-step 'tests' cargo test --no-fail-fast --lib --bins --tests
-step 'benchmarks, tiny' cargo test --no-fail-fast --benches
+# The seeded suites get their time below, optimised; here they run just long enough to be seen to work.
+step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_SIM_SECONDS=5 cargo test --no-fail-fast --lib --bins --tests
+step 'benchmarks, tiny' cargo test --no-fail-fast --bench '*'
 step 'doc tests' cargo test --doc
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 # The exposure level is at most 2.0; systemd-analyze counts in tenths.
 step 'systemd unit' systemd-analyze security --offline=true --threshold=20 scripts/tskv.service
 
+# The profile `sim` is a release build with all assertions on. Full counts are in the tests themselves.
+seeded=(cargo test --profile sim --no-fail-fast)
+step 'seeded: storage, jobs' "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
+step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
+if [ -e tests/simulation.rs ]; then
+    step 'seeded: simulation' env TSKV_SIM_SECONDS=120 "${seeded[@]}" --test simulation -- --show-output
+fi
+
 echo
 echo "ran on $(nproc) CPUs, Linux $(uname -r), in $SECONDS s; logs in $LOGS:"
 printf '  %s\n' "${summary[@]}"
+echo "the seeded suites reached:"
+grep -hE '^kill -9, |^[0-9]+ seeds? in ' "$LOGS"/seeded*.log | sed 's/^/  /' || echo '  nothing that they told'
 report_skips
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -72,4 +72,5 @@ pub mod model;
 pub mod protocol;
 pub mod server;
 pub mod shard;
+pub mod simulator;
 pub mod storage;

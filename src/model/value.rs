@@ -1,5 +1,7 @@
 //! Values: 64-bit floats (all bit patterns), 64-bit integers, bytes.
 
+use std::fmt;
+
 /// A value, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
@@ -90,7 +92,7 @@ impl PartialEq for Value<'_> {
 impl Eq for Value<'_> {}
 
 /// A value that owns its bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum OwnedValue {
     /// See [`Value::F64`].
     F64(f64),
@@ -98,6 +100,21 @@ pub enum OwnedValue {
     I64(i64),
     /// See [`Value::Bytes`].
     Bytes(Box<[u8]>),
+}
+
+/// Long byte strings are cut: a failure message should still be readable.
+impl fmt::Debug for OwnedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_BYTES_MAX: usize = 24;
+        match self {
+            Self::F64(value) => write!(f, "F64({value:?})"),
+            Self::I64(value) => write!(f, "I64({value})"),
+            Self::Bytes(bytes) => match bytes.get(..SHOWN_BYTES_MAX) {
+                None => write!(f, "Bytes(\"{}\")", bytes.escape_ascii()),
+                Some(start) => write!(f, "Bytes(\"{}\"…, {} bytes)", start.escape_ascii(), bytes.len()),
+            },
+        }
+    }
 }
 
 impl OwnedValue {

@@ -12,6 +12,15 @@ use crate::model::{ConnectionId, Dialect};
 use crate::protocol::resp::{ParseState, StoredArgs};
 use std::net::SocketAddr;
 
+/// What is expected of a new connection's replies: few may be owed before the first are seen.
+const REPLY_BYTES_EXPECTED_FIRST: usize = OUTPUT_BYTES_PAUSE / 4;
+/// A large reply counts for about this many smaller ones after it.
+const REPLIES_REMEMBERED: usize = 64;
+const _: () = assert!(
+    REPLIES_PENDING_MAX * REPLIES_REMEMBERED <= OUTPUT_BYTES_PAUSE,
+    "small replies are bound by count"
+);
+
 /// Who talks to us, and in which language.
 #[derive(Debug)]
 pub(crate) enum Talk {
@@ -79,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) is_admitted: bool,
     /// Its replies exceed what it may have unsent: it gets no more of them and is closed.
     pub(crate) is_overflowing: bool,
+    /// What a reply that is still owed may be expected to take: the largest of late, slowly forgotten.
+    reply_bytes_expected: usize,
     /// The log failed under replies that it waits for: it gets no more of them and is closed.
     pub(crate) is_cut_off: bool,
     /// Bytes of requests since it last was owed nothing.
@@ -129,6 +140,7 @@ impl Connection {
             closing: Closing::No,
             is_admitted: true,
             is_overflowing: false,
+            reply_bytes_expected: REPLY_BYTES_EXPECTED_FIRST,
             is_cut_off: false,
             request_bytes_pending: 0,
             operations: 0,
@@ -150,9 +162,16 @@ impl Connection {
     /// Whether further requests of this connection must wait: its replies pile up.
     pub(crate) fn is_backed_up(&self) -> bool {
         let owed = self.slots.count();
-        self.unsent_bytes() > OUTPUT_BYTES_PAUSE
+        // Replies that other cores or block reads still work on would else arrive all at once.
+        let expected = owed.saturating_mul(self.reply_bytes_expected);
+        self.unsent_bytes() + expected > OUTPUT_BYTES_PAUSE
             || owed >= REPLIES_PENDING_MAX
             || (owed > 0 && self.request_bytes_pending > REQUEST_BYTES_PENDING_MAX)
+    }
+    /// Learns how large this connection's replies are.
+    pub(crate) fn note_reply(&mut self, bytes: usize) {
+        let forgotten = self.reply_bytes_expected / REPLIES_REMEMBERED;
+        self.reply_bytes_expected = bytes.max(self.reply_bytes_expected - forgotten);
     }
     /// Bytes of replies that the machine has not taken, those that wait for earlier ones or for more keys included.
     pub(crate) fn unsent_bytes(&self) -> usize {

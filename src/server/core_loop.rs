@@ -16,7 +16,7 @@ use crate::buffer::AlignedBuf;
 use crate::config::OnIoError;
 use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, SocketId, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
-use crate::limits::{RECEIVE_BYTES, REQUEST_DEADLINE_NS, TURN_BUDGET_NS};
+use crate::limits::{OUTPUT_BYTES_PAUSE, RECEIVE_BYTES, REQUEST_DEADLINE_NS, TURN_BUDGET_NS};
 use crate::model::{ConnectionId, FileRef, Lsn};
 use crate::shard::{Event, ReadId, Shard, ShardRequest};
 use crate::storage::wal::{WalIo, WalOutcome};
@@ -35,6 +35,8 @@ const SWEEP_INTERVAL_NS: u64 = 1_000_000_000;
 const PUBLISH_INTERVAL_NS: u64 = 250_000_000;
 /// After shutdown begins, replies may take this long to leave.
 const SHUTDOWN_NS: u64 = 3_000_000_000;
+/// A client that takes so much of its replies at once is reading them.
+const PROGRESS_BYTES: usize = 16 << 10;
 /// A paused accept (no descriptors left) is tried again after this.
 const ACCEPT_RETRY_NS: u64 = 100_000_000;
 
@@ -175,6 +177,12 @@ impl<B: Backend> CoreLoop<B> {
         self.maintain();
         self.publish_counters();
         self.end()
+    }
+
+    /// Whether other cores have sent something that the next turn will find: a driver that turns loops by hand lets
+    /// none of them sleep in a poll, so nobody rings for it.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.net.mailboxes.has_arrivals()
     }
 
     fn poll(&mut self, wait: Wait) -> Result<(), Errno> {
@@ -416,8 +424,10 @@ impl<B: Backend> CoreLoop<B> {
             Ok(Outcome::Transferred(count)) => {
                 self.net.metrics.net.tx_bytes += count as u64;
                 connection.output.sent(pending - count);
-                // A client that reads slowly is not one that does not read.
-                connection.backed_up_since_ns = connection.backed_up_since_ns.map(|_| self.now.monotonic_ns);
+                if count >= PROGRESS_BYTES && connection.backed_up_since_ns.is_some() {
+                    // It is slow, but it reads.
+                    connection.backed_up_since_ns = Some(self.now.monotonic_ns);
+                }
                 if count < pending {
                     self.send(id, buf, from + count);
                 } else {
@@ -786,9 +796,13 @@ impl<B: Backend> CoreLoop<B> {
             let late = |since: Option<u64>| {
                 since.is_some_and(|since| now_ns.saturating_sub(since) > REQUEST_DEADLINE_NS)
             };
-            // Replies that the client would take if they were there are not its fault.
-            let takes_nothing = connection.output.sending() > 0 && late(connection.backed_up_since_ns);
-            if connection.closing != Closing::Now && (late(connection.request_since_ns) || takes_nothing) {
+            if connection.unsent_bytes() > OUTPUT_BYTES_PAUSE {
+                // Replies can pile up behind the last request, when nothing else would notice.
+                connection.backed_up_since_ns.get_or_insert(now_ns);
+            }
+            // While no send is under way it is not the client that is slow.
+            let is_unread = connection.output.sending() > 0 && late(connection.backed_up_since_ns);
+            if connection.closing != Closing::Now && (late(connection.request_since_ns) || is_unread) {
                 self.net.metrics.net.connections_dropped += 1;
                 self.close_now(id);
             }

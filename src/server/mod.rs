@@ -19,4 +19,6 @@ mod slots;
 mod status;
 mod tokens;
 
+pub(crate) use core_loop::{CoreEnd, CoreLoop};
+pub(crate) use node::{CoreParts, NodeStart, assemble};
 pub use node::{Running, ServeError, run};

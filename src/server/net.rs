@@ -196,6 +196,7 @@ impl Net {
             // Its scans are forgotten: a chunk would be taken for a whole reply.
             return;
         }
+        connection.note_reply(bytes.len());
         connection.is_overflowing |=
             connection.unsent_bytes() > connection.output_bytes_max(self.shared.config.max_output_bytes);
         if connection.is_overflowing {
@@ -372,6 +373,7 @@ impl Net {
             resp::encode::reply(connection.output.bytes_mut(), protocol_of(connection.dialect), reply);
             let encoded = connection.output.pending_bytes() - before;
             assert!(encoded > 0, "every reply has bytes");
+            connection.note_reply(encoded);
             connection.is_overflowing = connection.output.pending_bytes()
                 > connection.output_bytes_max(self.shared.config.max_output_bytes);
             connection.drop_page(operation.sequence);

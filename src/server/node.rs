@@ -282,6 +282,69 @@ impl ShardLink for CoreLinks {
     }
 }
 
+/// What a node stands on: an open store is not part of it.
+pub(crate) struct NodeStart {
+    pub(crate) config: Config,
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) spawner: Arc<dyn Spawner>,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) recovery_ns: u64,
+    pub(crate) started_ns: u64,
+}
+
+/// A node that is put together and does not run yet: threads run it in the daemon, the simulator turns it by hand.
+pub(crate) struct NodeParts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) coordinator: Coordinator,
+    /// What the coordinator is to handle, in order.
+    pub(crate) inbox: Receiver<ToCoordinator>,
+    pub(crate) to_coordinator: Sender<ToCoordinator>,
+    pub(crate) cores: Vec<CoreParts>,
+    /// To be released last.
+    pub(crate) lock: Box<dyn crate::io::FileLock>,
+}
+
+/// One core of a node, before it has a backend.
+pub(crate) struct CoreParts {
+    pub(crate) inbox: Receiver<Control>,
+    pub(crate) shard: Shard,
+    pub(crate) net: Net,
+}
+
+/// Puts a node of as many cores as the store was opened for together.
+pub(crate) fn assemble(start: NodeStart, opened: OpenedStore) -> NodeParts {
+    let NodeStart { config, files, spawner, listen, recovery_ns, started_ns } = start;
+    let router = Router::new(&opened.boundaries);
+    let count = opened.segments.len();
+    let (mailboxes, bells) = Mailboxes::for_cores(count);
+    let (to_coordinator, inbox) = channel();
+    let (controls, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
+    let facts = facts_of(&config, &opened, &router, &listen, recovery_ns);
+    let links = CoreLinks { controls: controls.clone(), bells: Arc::clone(&bells) };
+    let own: Arc<dyn CoordinatorLink> = Arc::new(to_coordinator.clone());
+    let coordinator = Coordinator::new(opened.seed, spawner, Arc::new(links), own);
+    let shared = Arc::new(Shared::new(SharedParts {
+        config,
+        store: opened.store,
+        unit: opened.unit,
+        listen,
+        coordinator: to_coordinator.clone(),
+        bells,
+        facts,
+        board: coordinator.board(),
+        files,
+        started_ns,
+    }));
+    let seats = mailboxes.into_iter().zip(controls).zip(inboxes.into_iter().zip(opened.segments));
+    let cores = seats.map(|((mailboxes, control), (inbox, segment))| {
+        let options = shard_options(&shared, &router, mailboxes.core(), opened.seqno_start);
+        let mut shard = Shard::new(options, Arc::clone(&opened.version));
+        shard.add_segment(segment);
+        CoreParts { inbox, shard, net: Net::new(mailboxes, router.clone(), Arc::clone(&shared), control) }
+    });
+    NodeParts { cores: cores.collect(), shared, coordinator, inbox, to_coordinator, lock: opened.lock }
+}
+
 /// Everything that runs.
 struct Node {
     shared: Arc<Shared>,
@@ -303,49 +366,29 @@ impl Node {
         (listeners, listen): Bound,
         recovery_ns: u64,
     ) -> Result<Self, ServeError> {
-        let cores = placement.len();
-        let (mailboxes, bells) = Mailboxes::for_cores(cores);
-        let (coordinator, coordinator_inbox) = channel();
-        let (controls, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| channel()).unzip();
         report_recovery(&opened);
-        let router = Router::new(&opened.boundaries);
-        let facts = facts_of(&config, &opened, &router, &listen, recovery_ns);
-        let links = CoreLinks { controls: controls.clone(), bells: Arc::clone(&bells) };
-        let own: Arc<dyn CoordinatorLink> = Arc::new(coordinator.clone());
-        let spawner: Arc<dyn Spawner> = Arc::new(sys::ThreadSpawner);
-        let state = Coordinator::new(opened.seed, spawner, Arc::new(links), own);
-        let shared = Arc::new(Shared::new(SharedParts {
+        let start = NodeStart {
             config,
-            store: opened.store,
-            unit: opened.unit,
-            listen,
-            coordinator: coordinator.clone(),
-            bells,
-            facts,
-            board: state.board(),
             files: Arc::clone(files),
+            spawner: Arc::new(sys::ThreadSpawner),
+            listen,
+            recovery_ns,
             started_ns: sys::monotonic_ns(),
-        }));
+        };
+        let NodeParts { shared, coordinator: state, inbox: coordinator_inbox, to_coordinator, cores, lock } =
+            assemble(start, opened);
+        let core_count = cores.len();
         sys::spawn_thread("tskv-coord", move || state.run(&coordinator_inbox, &sys::monotonic_ns))
             .map_err(ServeError::Thread)?;
         let (begin, begun) = channel();
         let (end, ended) = channel();
-        let seats = placement.into_iter().zip(mailboxes).zip(controls.into_iter().zip(inboxes));
-        for (((cpu, mailboxes), (control, inbox)), (listeners, segment)) in
-            seats.zip(listeners.into_iter().zip(opened.segments))
-        {
-            let core = mailboxes.core();
-            let mut shard = Shard::new(
-                shard_options(&shared, &router, core, opened.seqno_start),
-                Arc::clone(&opened.version),
-            );
-            shard.add_segment(segment);
-            let net = Net::new(mailboxes, router.clone(), Arc::clone(&shared), control);
+        for ((cpu, listeners), core) in placement.into_iter().zip(listeners).zip(cores) {
+            let CoreParts { inbox, shard, net } = core;
+            let name = format!("tskv-core-{}", net.core);
             let seat = Seat { cpu, listeners, inbox, shard, net, begin: begin.clone(), end: end.clone() };
-            sys::spawn_thread(&format!("tskv-core-{core}"), move || seat.run())
-                .map_err(ServeError::Thread)?;
+            sys::spawn_thread(&name, move || seat.run()).map_err(ServeError::Thread)?;
         }
-        Ok(Self { shared, begun, ended, coordinator, cores, _lock: opened.lock })
+        Ok(Self { shared, begun, ended, coordinator: to_coordinator, cores: core_count, _lock: lock })
     }
 
     fn serve(self, ready: impl FnOnce(Running), stopping: impl FnOnce()) -> Result<(), ServeError> {

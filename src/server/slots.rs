@@ -270,7 +270,6 @@ mod tests {
         assert_eq!(sent(&mut output), b"123");
         assert_eq!(slots.count(), 0);
     }
-
     #[test]
     fn parts_fold_into_one_reply_and_the_first_error_wins() {
         // DEL over shards is one number; an error of any part must not be lost.

@@ -3,7 +3,7 @@
 //! [`Shard::handle`] does no I/O, reads no clock, starts no thread and rolls no dice. It owns the stream's log, the
 //! memtables, the block cache and every operation that waits.
 //!
-//! A command runs as a **task**: steps that either finish with a reply or stop with a [`Pause`] that says why. A step
+//! A command runs as a **task**: steps that either finish with a reply or stop with a `Pause` that says why. A step
 //! that pauses has changed nothing; it runs again, from the beginning or from the position that the task keeps, when
 //! what it waits for is there. Invariants:
 //!
@@ -644,6 +644,12 @@ impl Shard {
     }
 
     fn cancel(&mut self, now_ns: u64, operation: OperationId, fx: &mut impl Effects) {
+        let is_scan = |queued: &mut Queued| matches!(queued.command.borrow(), Command::Scan(_));
+        if self.parking.queued_mut(operation).is_some_and(is_scan) {
+            self.parking.take_queued(operation);
+            fx.reply(operation, Reply::ScanChunk { entries: &[], last: true }, Lsn(0));
+            return self.run_barrier(now_ns, fx);
+        }
         let found = self
             .parking
             .iter_mut()

@@ -199,6 +199,16 @@ impl Parking {
         }
         next
     }
+    /// Takes an operation on a range that has not begun out of the queue.
+    pub(crate) fn take_queued(&mut self, operation: OperationId) -> Option<Queued> {
+        let index = self.barrier.iter().position(|queued| queued.operation == operation)?;
+        let taken = self.barrier.remove(index);
+        if let Some(queued) = &taken {
+            self.queued -= 1;
+            self.bytes -= queued.command.bytes();
+        }
+        taken
+    }
     /// Captures of all waiting reads, for a freeze to fix up.
     pub(crate) fn captures_mut(&mut self) -> impl Iterator<Item = &mut Capture> {
         self.parked.values_mut().filter_map(|parked| parked.task.capture.as_mut())

@@ -82,13 +82,13 @@ impl Shard {
 
     /// The client takes more chunks.
     pub(super) fn add_credit(&mut self, operation: OperationId, chunks: u32) {
-        let found = self.parking.iter_mut().find(|(_, parked)| parked.operation == operation);
-        let Some((id, parked)) = found else {
-            if let Some(queued) = self.parking.queued_mut(operation) {
-                queued.credit = queued.credit.saturating_add(chunks);
-            }
+        if let Some(queued) = self.parking.queued_mut(operation) {
+            // It has not begun; without this it would wait for ever for what the client has sent already.
+            queued.credit = queued.credit.saturating_add(chunks);
             return;
-        };
+        }
+        let found = self.parking.iter_mut().find(|(_, parked)| parked.operation == operation);
+        let Some((id, parked)) = found else { return };
         if let Progress::Scan(scan) = &mut parked.task.progress {
             scan.credit = scan.credit.saturating_add(chunks);
             if matches!(parked.state, ParkState::Credit { .. }) && chunks > 0 {

@@ -10,6 +10,7 @@
 #![expect(clippy::disallowed_methods, reason = "real threads and real time: the daemon is a real process")]
 
 mod model;
+mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
 mod writer;
@@ -31,7 +32,7 @@ const WRITERS: usize = 4;
 
 /// Loops of one store by default, and the time they may take.
 const LOOPS: u64 = 100;
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 60;
 
 #[test]
 fn acknowledged_writes_survive_kill_9_with_sync_always_on_io_uring() {
@@ -154,7 +155,7 @@ fn load(fleet: &Fleet, daemon: Daemon, rng: &mut Rng, one_core: bool) -> u64 {
     let load = Load {
         pipeline: 1 + rng.index(32),
         text_bytes: if fat { 8192 } else { 40 },
-        batch: if fat { 300 } else { 20 },
+        batch: if fat { 60 } else { 8 },
     };
     let flush_after = rng.one_in(6).then(|| Duration::from_millis(rng.below(100)));
     fleet.stop.store(false, Ordering::Relaxed);

@@ -7,10 +7,14 @@ use crate::daemon::Daemon;
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Which backend writes and which reads; `auto` is io_uring where the machine allows it.
+const BACKENDS: [&str; 2] = ["auto", "epoll"];
 
 /// What `export --values bits` must print for a file: the last line of each series and time.
 fn expected_export(plain: &[u8], is_bytes: bool) -> Vec<u8> {
@@ -44,21 +48,70 @@ fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// Sends a file through the whole circle.
-fn survives(file: &Path, is_bytes: bool, expected: &[u8]) {
+/// Sends a file through the whole circle: written under one backend, read under `then`, the other one.
+fn survives(file: &Path, is_bytes: bool, expected: &[u8], [first, then]: [&str; 2]) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("store");
     let value_type = if is_bytes { "bytes" } else { "f64" };
-    let daemon = Daemon::start(&data, &["--backend", "auto", "--cores", "2", "--memtable-bytes", "1MiB"]);
+    let daemon = Daemon::start(&data, &["--backend", first, "--cores", "2", "--memtable-bytes", "1MiB"]);
     daemon.ok(&["import", "--type", value_type, file.to_str().unwrap()]);
     daemon.kill();
-    let daemon = Daemon::start(&data, &["--backend", "epoll", "--cores", "3"]);
+    let daemon = Daemon::start(&data, &["--backend", then, "--cores", "3"]);
     compare(file, "after kill -9", &daemon.ok(&["export", "--values", "bits"]), expected);
     daemon.ok(&["compact"]);
     compare(file, "after compact", &daemon.ok(&["export", "--values", "bits"]), expected);
     daemon.kill();
-    let daemon = Daemon::start(&data, &["--cores", "1"]);
+    let daemon = Daemon::start(&data, &["--backend", first, "--cores", "1"]);
     compare(file, "after a second kill -9", &daemon.ok(&["export", "--values", "bits"]), expected);
+}
+
+/// Loads a file into four shards that are split by hand, then into three that the daemon chooses: each holds a share.
+fn spreads(file: &Path, expected: &[u8], [first, then]: [&str; 2]) {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("store");
+    let lines: Vec<&[u8]> = expected.split_inclusive(|byte| *byte == b'\n').collect();
+    let key =
+        |line: &[u8]| String::from_utf8(line.split(|byte| *byte == b',').next().unwrap().into()).unwrap();
+    let splits: Vec<String> = (1..4).map(|quarter| key(lines[lines.len() * quarter / 4])).collect();
+    let flags = ["--backend", first, "--cores", "4", "--split-at", &splits.join(",")];
+    let daemon = Daemon::start(&data, &flags);
+    daemon.ok(&["import", file.to_str().unwrap()]);
+    // The page is refreshed now and then; all entries are still in the memtables.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let entries = loop {
+        let entries = per_shard(&daemon, "tskv_memtable_entries");
+        if entries.iter().sum::<u64>() >= lines.len() as u64 {
+            break entries;
+        }
+        assert!(Instant::now() < deadline, "{}: {entries:?} of {}", file.display(), lines.len());
+    };
+    assert_even(file, &entries, 4);
+    daemon.kill();
+    let daemon = Daemon::start(&data, &["--backend", then, "--cores", "3"]);
+    compare(file, "on three shards", &daemon.ok(&["export", "--values", "bits"]), expected);
+    let page = daemon.http("GET", "/metrics");
+    let starts =
+        page.lines().filter_map(|line| line.strip_prefix("tskv_shard_start_info{")?.split('"').nth(3));
+    let starts: Vec<&str> = starts.collect();
+    let mut entries = vec![0; starts.len() + 1];
+    for line in &lines {
+        entries[starts.partition_point(|start| *start <= key(line).as_str())] += 1;
+    }
+    assert_even(file, &entries, 3);
+}
+
+/// The figures of one metric, shard by shard.
+fn per_shard(daemon: &Daemon, metric: &str) -> Vec<u64> {
+    let page = daemon.http("GET", "/metrics");
+    let figures =
+        page.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix("{shard=")?.split(' ').nth(1));
+    figures.map(|figure| figure.parse().unwrap()).collect()
+}
+
+fn assert_even(file: &Path, entries: &[u64], shards: usize) {
+    let least = entries.iter().sum::<u64>() / 10;
+    let is_even = entries.len() == shards && entries.iter().all(|count| *count >= least);
+    assert!(is_even, "{}: a shard holds less than a tenth: {entries:?}", file.display());
 }
 
 /// Compares two exports; names the first line that differs.
@@ -117,7 +170,12 @@ fn generated_files_survive_kill_restart_and_compaction() {
         let text = generated(&mut Random(0x7465_7374), is_bytes);
         let path = directory.path().join(name);
         std::fs::write(&path, &text).unwrap();
-        survives(&path, is_bytes, &expected_export(text.as_bytes(), is_bytes));
+        let expected = expected_export(text.as_bytes(), is_bytes);
+        survives(&path, is_bytes, &expected, BACKENDS);
+        survives(&path, is_bytes, &expected, [BACKENDS[1], BACKENDS[0]]);
+        if !is_bytes {
+            spreads(&path, &expected, BACKENDS);
+        }
     }
 }
 
@@ -127,18 +185,27 @@ fn real_files_survive_kill_restart_and_compaction() {
     let directory = std::env::var_os("TSKV_TEST_DATA")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let Ok(manifest) = std::fs::read(directory.join("MANIFEST.json")) else {
-        eprintln!("NOTE: no data set at {}; the generated files stand for it", directory.display());
-        return;
+        // Not `eprintln!`, which the test harness would keep for itself.
+        let note = format!("NOTE: no data set at {}; generated files stand for it\n", directory.display());
+        return std::io::stderr().write_all(note.as_bytes()).unwrap();
     };
     let files: Vec<serde_json::Value> = serde_json::from_slice(&manifest).unwrap();
     assert!(!files.is_empty());
-    for entry in files {
+    let mut spread = 0;
+    for (index, entry) in files.iter().enumerate() {
         let path = directory.join(entry["file"].as_str().unwrap());
         let is_bytes = entry["kind"] == "bytes";
         let mut plain = Vec::new();
         MultiGzDecoder::new(File::open(&path).unwrap()).read_to_end(&mut plain).unwrap();
         let expected = expected_export(&plain, is_bytes);
         assert_eq!(sha256(&expected), entry["sha256_lww_export"].as_str().unwrap(), "{}", path.display());
-        survives(&path, is_bytes, &expected);
+        let backends = if index % 2 == 0 { BACKENDS } else { [BACKENDS[1], BACKENDS[0]] };
+        survives(&path, is_bytes, &expected, backends);
+        // Shards are ranges of keys: few series cannot be spread.
+        if !is_bytes && entry["series"].as_u64().unwrap() >= 20 {
+            spreads(&path, &expected, backends);
+            spread += 1;
+        }
     }
+    assert!(spread > 2, "no file was spread over several shards");
 }

@@ -1,5 +1,8 @@
 //! The `tskv` program from outside: what an operator types, what clients send, and what comes back.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
+#![expect(clippy::disallowed_methods, reason = "real threads and real time: the daemon is a real process")]
+
 mod clients;
 mod daemon;
 mod data_set;

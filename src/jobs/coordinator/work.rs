@@ -3,7 +3,7 @@
 use super::commit::Change;
 use super::{Coordinator, FLUSH_FAILED, FLUSHES_MAX, MERGE_FAILED, SEGMENT_FAILED};
 use crate::io::{Errno, Files};
-use crate::jobs::compact::merge_tables;
+use crate::jobs::compact::{MergeHorizon, merge_tables};
 use crate::jobs::error::{JobError, out_of_space};
 use crate::jobs::flush::flush_memtable;
 use crate::jobs::message::{FlushRequest, Report, ToShard};
@@ -94,7 +94,8 @@ impl Coordinator {
     fn start_merge(&mut self, plan: Plan) {
         self.merges_running += 1;
         self.busy.extend(plan.inputs.iter().copied());
-        let (job, version, horizon) = (self.table_job.clone(), Arc::clone(&self.version), self.horizon());
+        let (job, version) = (self.table_job.clone(), Arc::clone(&self.version));
+        let horizon = MergeHorizon::new(self.horizon());
         let room = self.bytes_of_log() + plan.bytes;
         self.spawn("tskv-merge", move || {
             let result =

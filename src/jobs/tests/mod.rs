@@ -1,5 +1,7 @@
 //! Jobs against a disk that forgets, dies and fills up.
 
+#![expect(clippy::cast_possible_truncation, reason = "small counts and indices")]
+
 mod crash;
 mod manifest;
 mod open;

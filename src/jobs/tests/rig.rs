@@ -110,7 +110,6 @@ pub(super) struct Shard {
 pub(super) struct Rig {
     pub(super) disk: TestDisk,
     files: Arc<dyn Files>,
-    pub(super) options: StoreOptions,
     pub(super) opened: crate::jobs::RecoveryReport,
     _lock: Box<dyn crate::io::FileLock>,
     pub(super) coordinator: Coordinator,
@@ -188,7 +187,6 @@ impl Rig {
         Ok(Self {
             disk,
             files,
-            options,
             opened: recovery,
             _lock: lock,
             coordinator,
@@ -289,8 +287,7 @@ impl Rig {
         };
         self.send(make(Box::new(done)));
         self.settle();
-        let ended = ended.lock().unwrap().take();
-        ended
+        ended.lock().unwrap().take()
     }
 
     fn deliver(&mut self, index: usize, message: ToShard) {

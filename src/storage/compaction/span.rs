@@ -114,7 +114,7 @@ fn extents<C: Borrow<Columns>>(
 }
 
 /// As [`choose_spans`], for stretches of time (first and last) of which only the ends are known; at `level_max` up to
-/// [`COVER_SPANS_MAX`] spans are taken rather than go above it.
+/// `COVER_SPANS_MAX` spans are taken rather than go above it.
 #[must_use]
 pub fn cover_spans(stretches: &[(i64, i64)], base: i64, level_max: u8, count_max: usize) -> Vec<Span> {
     let starts = |level: u8| {

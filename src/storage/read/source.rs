@@ -329,8 +329,27 @@ impl<'a> Source<'a> {
         Some((index, if own { self.clip(edge.1.time_or_zero()) } else { otherwise }))
     }
     fn block_ahead(&self, table: &Table, index: usize) -> Option<(usize, i64)> {
-        let index = if self.target.reverse { index.checked_sub(1)? } else { index + 1 };
-        if index < table.index.block_count() { self.block_bound(table, index) } else { None }
+        let mut index = self.next_block(table, index)?;
+        // Versions of a slot that was passed may fill blocks of their own; what is left lies ahead of them.
+        while self.is_behind(table, index) {
+            index = self.next_block(table, index)?;
+        }
+        self.block_bound(table, index)
+    }
+    fn next_block(&self, table: &Table, index: usize) -> Option<usize> {
+        if self.target.reverse {
+            return index.checked_sub(1);
+        }
+        Some(index + 1).filter(|index| *index < table.index.block_count())
+    }
+    /// Whether everything in a block was passed.
+    fn is_behind(&self, table: &Table, index: usize) -> bool {
+        let series = self.target.series;
+        if self.target.reverse {
+            table.index.block_first_key(index) > (series, self.slot(self.to))
+        } else {
+            table.index.block_last_key(index) < (series, self.slot(self.from))
+        }
     }
     /// The chunk of the block that comes first in the scan and can hold something of what is left.
     fn enter_block(&mut self, table: &'a Arc<Table>, index: usize, block: Arc<Block>) {

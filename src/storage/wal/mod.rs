@@ -35,6 +35,8 @@ pub use record::{Record, record_bytes};
 pub use replay::{ReplayInput, SegmentEnd, replay_segment};
 pub use segment::{HeaderPage, PreviousSegment, SegmentHeader, SegmentSpec, record_bytes_max};
 pub use teeth::PlantedBug;
+#[cfg(test)]
+pub(crate) use teeth::plant;
 #[cfg(all(tskv_teeth, not(test)))]
 pub use teeth::plant;
 pub use writer::{Admission, SegmentLife, StreamOptions, StreamWriter, WalIo, WalOutcome};

@@ -27,7 +27,7 @@ pub(super) fn planted(bug: PlantedBug) -> bool {
 
 /// Puts a bug in force, or none: for the calling thread, since tests run side by side.
 #[cfg(test)]
-pub(super) fn plant(bug: Option<PlantedBug>) {
+pub(crate) fn plant(bug: Option<PlantedBug>) {
     PLANTED.set(bug);
 }
 

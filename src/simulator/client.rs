@@ -1,0 +1,318 @@
+//! Clients of the simulated node: RESP and native, over bytes in both directions, with pipelines.
+
+use super::model::{Answer, Entry, Mutation, Query};
+use crate::io::Errno;
+use crate::io::sim::{Rng, SimClient};
+use crate::model::{Command, DeleteScope, KeyRange, OwnedValue, ScanRequest, Slot, StoredEntry};
+use crate::protocol::binary::{
+    FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    Change(Mutation),
+    Look(Query),
+    /// Every entry of every kind; the answer is [`Answer::Entries`], see [`Connection::take_dump`].
+    Dump,
+    /// Native FLUSH and COMPACT.
+    Flush,
+    Compact,
+}
+
+/// One entry of a dump: key, slot, value.
+pub(super) type DumpEntry = (Vec<u8>, Slot, OwnedValue);
+
+/// One connection. The names of replies are tickets that the caller chose.
+pub(super) struct Connection {
+    client: SimClient,
+    pub(super) is_native: bool,
+    outbox: Vec<u8>,
+    inbox: Vec<u8>,
+    /// RESP: tickets in the order of the requests.
+    order: VecDeque<u64>,
+    /// Native: entries of scans under way.
+    scans: BTreeMap<u64, Vec<DumpEntry>>,
+    dump: Option<Vec<DumpEntry>>,
+    dump_ticket: Option<u64>,
+    pub(super) outstanding: usize,
+}
+
+impl Connection {
+    pub(super) fn new(client: SimClient, is_native: bool) -> Self {
+        Self {
+            client,
+            is_native,
+            outbox: Vec::new(),
+            inbox: Vec::new(),
+            order: VecDeque::new(),
+            scans: BTreeMap::new(),
+            dump: None,
+            dump_ticket: None,
+            outstanding: 0,
+        }
+    }
+    /// Queues a request.
+    pub(super) fn ask(&mut self, ticket: u64, ask: &Ask, names: &[Vec<u8>]) {
+        self.outstanding += 1;
+        if self.is_native {
+            if matches!(ask, Ask::Dump) {
+                self.dump_ticket = Some(ticket);
+            }
+            put_native(&mut self.outbox, ticket, ask, names);
+        } else {
+            self.order.push_back(ticket);
+            put_resp(&mut self.outbox, ask, names);
+        }
+    }
+    /// Sends and receives some bytes, as many as the dice say, and returns the replies that are complete.
+    ///
+    /// # Errors
+    /// When the server is gone and everything that it sent was read; then the connection is of no more use.
+    pub(super) fn pump(&mut self, dice: &mut Rng) -> Result<Vec<(u64, Answer)>, Errno> {
+        let part = if dice.chance(1, 8) { dice.index(64) + 1 } else { usize::MAX };
+        // A server that is gone refuses bytes, but what it said before still waits.
+        if let Ok(count) = self.client.send(&self.outbox[..self.outbox.len().min(part)]) {
+            self.outbox.drain(..count);
+        }
+        self.client.receive(&mut self.inbox, part)?;
+        let mut replies = Vec::new();
+        while let Some((ticket, answer)) =
+            if self.is_native { self.native_reply() } else { self.resp_reply() }
+        {
+            self.outstanding -= 1;
+            replies.push((ticket, answer));
+        }
+        Ok(replies)
+    }
+    /// What the last dump found.
+    pub(super) fn take_dump(&mut self) -> Option<Vec<DumpEntry>> {
+        self.dump.take()
+    }
+
+    fn resp_reply(&mut self) -> Option<(u64, Answer)> {
+        let (reply, consumed) = parse_resp(&self.inbox)?;
+        self.inbox.drain(..consumed);
+        let ticket = self.order.pop_front().expect("nobody answers what was not asked");
+        Some((ticket, reply.answer()))
+    }
+    fn native_reply(&mut self) -> Option<(u64, Answer)> {
+        loop {
+            let limits = FrameLimits::authenticated();
+            let framed = decode_frame(&self.inbox, &limits).expect("the server sends frames");
+            let Framed::Frame { header, payload, consumed } = framed else { return None };
+            let ticket = header.request_id;
+            let answer = match decode_response(&header, payload).expect("the server sends responses") {
+                Response::Done => Some(Answer::Done),
+                Response::Sample(sample) => {
+                    let rows = sample.into_iter().map(|(time, value)| (time, value.into_owned()));
+                    Some(Answer::Rows(rows.collect()))
+                }
+                Response::Failure { message, .. } => Some(Answer::Failed(message.to_owned())),
+                Response::ScanChunk { entries, last } => {
+                    let gathered = self.scans.entry(ticket).or_default();
+                    gathered.extend(
+                        entries
+                            .into_iter()
+                            .map(|(key, slot, value)| (key.to_vec(), slot, value.into_owned())),
+                    );
+                    if !last {
+                        encode_request(&mut self.outbox, ticket, false, &Request::ScanCredit { credit: 1 });
+                    }
+                    last.then(|| Answer::Entries(Vec::new()))
+                }
+                other => Some(Answer::Failed(format!("{other:?}"))),
+            };
+            self.inbox.drain(..consumed);
+            match answer {
+                None => {}
+                Some(Answer::Entries(_)) => return Some((ticket, self.end_of_scan(ticket))),
+                Some(answer) => return Some((ticket, answer)),
+            }
+        }
+    }
+    fn end_of_scan(&mut self, ticket: u64) -> Answer {
+        let entries = self.scans.remove(&ticket).unwrap_or_default();
+        if self.dump_ticket == Some(ticket) {
+            self.dump_ticket = None;
+            self.dump = Some(entries);
+            return Answer::Done;
+        }
+        let entry = |(key, slot, value): DumpEntry| Entry { key, time: slot.time_or_zero(), value };
+        Answer::Entries(entries.into_iter().map(entry).collect())
+    }
+}
+
+fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>]) {
+    let name = |key: &usize| names[*key].as_slice();
+    let checksum = ticket.is_multiple_of(2);
+    let mut data = |command| encode_request(out, ticket, checksum, &Request::Data(command));
+    match ask {
+        Ask::Change(Mutation::Put { entries }) if entries.len() == 1 => {
+            let (key, time, value) = &entries[0];
+            data(Command::Put { series: name(key), slot: Slot::Time(*time), value: value.borrow() });
+        }
+        Ask::Change(Mutation::Put { entries }) => {
+            let entry = |(key, time, value): &'_ (usize, i64, OwnedValue)| (*key, *time, value.clone());
+            let owned: Vec<_> = entries.iter().map(entry).collect();
+            let entries = owned.iter().map(|(key, time, value)| StoredEntry {
+                series: name(key),
+                slot: Slot::Time(*time),
+                value: value.borrow(),
+            });
+            data(Command::PutBatch { entries: entries.collect() });
+        }
+        Ask::Change(Mutation::DeleteTimes { key, from, to }) => {
+            data(Command::Delete {
+                scope: DeleteScope::TimeRange { series: name(key), from: *from, to: *to },
+            });
+        }
+        Ask::Change(Mutation::DeleteAt { key, time }) => {
+            data(Command::DeleteSlot { series: name(key), slot: Slot::Time(*time) });
+        }
+        Ask::Change(Mutation::DeleteSeries { key }) => {
+            data(Command::Delete { scope: DeleteScope::Series { series: name(key) } });
+        }
+        Ask::Change(Mutation::DeletePrefix { prefix }) if prefix.is_empty() => {
+            data(Command::Delete { scope: DeleteScope::All });
+        }
+        Ask::Change(Mutation::DeletePrefix { prefix }) => {
+            data(Command::Delete { scope: DeleteScope::Prefix { prefix } });
+        }
+        Ask::Look(Query::At { key, time }) => data(Command::GetAt { series: name(key), time: *time }),
+        Ask::Look(Query::Newest { key }) => data(Command::GetNewest { series: name(key) }),
+        Ask::Look(Query::Scan { prefix, from, to, reverse, limit }) => {
+            let keys = if prefix.is_empty() { KeyRange::all() } else { KeyRange::prefix(prefix) };
+            let (from, to, reverse, limit) = (*from, *to, *reverse, *limit);
+            let request = ScanRequest { keys, from, to, all_slots: false, reverse, limit };
+            encode_request(out, ticket, checksum, &Request::Scan { request, credit: 1 });
+        }
+        Ask::Dump => {
+            let request = ScanRequest {
+                keys: KeyRange::all(),
+                from: i64::MIN,
+                to: i64::MAX,
+                all_slots: true,
+                reverse: checksum,
+                limit: u64::MAX,
+            };
+            encode_request(out, ticket, checksum, &Request::Scan { request, credit: 2 });
+        }
+        Ask::Flush => encode_request(out, ticket, checksum, &Request::Flush),
+        Ask::Compact => encode_request(out, ticket, checksum, &Request::Compact),
+        other => unreachable!("{other:?} is asked in RESP"),
+    }
+}
+
+fn put_resp(out: &mut Vec<u8>, ask: &Ask, names: &[Vec<u8>]) {
+    let name = |key: &usize| names[*key].clone();
+    let number = |number: i64| number.to_string().into_bytes();
+    let word = |word: &str| word.as_bytes().to_vec();
+    let words = match ask {
+        Ask::Change(Mutation::Set { key, value }) => {
+            let OwnedValue::Bytes(text) = value else { unreachable!("strings are bytes") };
+            vec![word("SET"), name(key), text.to_vec()]
+        }
+        Ask::Change(Mutation::Del { key }) => vec![word("DEL"), name(key)],
+        Ask::Change(Mutation::Add { key, time, value, overwrite }) => {
+            let mut words = vec![word("TS.ADD"), name(key), number(*time), value.to_string().into_bytes()];
+            if *overwrite {
+                words.extend([word("ON_DUPLICATE"), word("LAST")]);
+            }
+            words
+        }
+        Ask::Change(Mutation::RemoveTimes { key, from, to }) => {
+            vec![word("TS.DEL"), name(key), number(*from), number(*to)]
+        }
+        Ask::Change(Mutation::DeletePrefix { prefix }) if prefix.is_empty() => vec![word("FLUSHALL")],
+        Ask::Look(Query::Get { key }) => vec![word("GET"), name(key)],
+        Ask::Look(Query::Latest { key }) => vec![word("TS.GET"), name(key)],
+        Ask::Look(Query::Range { key, from, to, reverse, count }) => {
+            let command = if *reverse { "TS.REVRANGE" } else { "TS.RANGE" };
+            let mut words = vec![word(command), name(key), number(*from), number(*to)];
+            if let Some(count) = count {
+                words.extend([word("COUNT"), count.to_string().into_bytes()]);
+            }
+            words
+        }
+        other => unreachable!("{other:?} is asked natively"),
+    };
+    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend_from_slice(&word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// A RESP2 reply.
+enum Resp {
+    Simple,
+    Error(String),
+    Integer(i64),
+    Bulk(Option<Box<[u8]>>),
+    Array(Vec<Resp>),
+}
+
+impl Resp {
+    fn answer(self) -> Answer {
+        match self {
+            Self::Simple => Answer::Done,
+            Self::Error(text) if text.contains("TSDB") || text.contains("WRONGTYPE") => Answer::Refused,
+            Self::Error(text) => Answer::Failed(text),
+            Self::Integer(number) => Answer::Integer(number),
+            Self::Bulk(text) => Answer::Text(text.map(OwnedValue::Bytes)),
+            Self::Array(items) => match items.first() {
+                Some(Self::Integer(_)) => Answer::Rows(row(&items).into_iter().collect()),
+                _ => Answer::Rows(items.iter().filter_map(Self::row).collect()),
+            },
+        }
+    }
+    fn row(&self) -> Option<(i64, OwnedValue)> {
+        match self {
+            Self::Array(items) => row(items),
+            _ => None,
+        }
+    }
+}
+
+/// A time and a number in text.
+fn row(items: &[Resp]) -> Option<(i64, OwnedValue)> {
+    let [Resp::Integer(time), Resp::Bulk(Some(text))] = items else { return None };
+    let value = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some((*time, OwnedValue::F64(value)))
+}
+
+/// Reads one reply, once it is complete.
+fn parse_resp(bytes: &[u8]) -> Option<(Resp, usize)> {
+    let line_end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+    let line = std::str::from_utf8(&bytes[1..line_end]).expect("replies start with text");
+    let start = line_end + 2;
+    let number = || line.parse::<i64>().expect("lengths are numbers");
+    match bytes[0] {
+        b'+' => {
+            // TS.RANGE sends its values as simple strings, as RedisTimeSeries does.
+            let is_number = line.parse::<f64>().is_ok();
+            Some((if is_number { Resp::Bulk(Some(line.as_bytes().into())) } else { Resp::Simple }, start))
+        }
+        b'-' => Some((Resp::Error(line.to_owned()), start)),
+        b':' => Some((Resp::Integer(number()), start)),
+        b'$' => {
+            let Ok(length) = usize::try_from(number()) else { return Some((Resp::Bulk(None), start)) };
+            let text = bytes.get(start..start + length)?;
+            bytes.get(start + length..start + length + 2)?;
+            Some((Resp::Bulk(Some(text.into())), start + length + 2))
+        }
+        b'*' => {
+            let (mut items, mut at) = (Vec::new(), start);
+            for _ in 0..number().max(0) {
+                let (item, consumed) = parse_resp(&bytes[at..])?;
+                items.push(item);
+                at += consumed;
+            }
+            Some((Resp::Array(items), at))
+        }
+        other => panic!("no reply starts with {other:#04x}"),
+    }
+}

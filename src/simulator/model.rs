@@ -1,0 +1,200 @@
+//! What a key should hold, what each operation does to it, and what each question should be answered.
+//!
+//! The plainest possible store: one map per key. It knows nothing of logs, tables, cores or time, and shares no code
+//! with the real one.
+
+use crate::model::OwnedValue;
+use std::collections::BTreeMap;
+
+/// What one key holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct KeyState {
+    /// TS.CREATE or TS.ADD made a series of it.
+    pub(super) has_metadata: bool,
+    /// The string.
+    pub(super) text: Option<OwnedValue>,
+    pub(super) samples: BTreeMap<i64, OwnedValue>,
+}
+
+/// Something that changes keys. Keys are indexes into the run's list of names.
+#[derive(Clone, Debug)]
+pub(super) enum Mutation {
+    /// SET.
+    Set { key: usize, value: OwnedValue },
+    /// DEL.
+    Del { key: usize },
+    /// TS.ADD, with ON_DUPLICATE LAST when `overwrite`.
+    Add { key: usize, time: i64, value: f64, overwrite: bool },
+    /// TS.DEL.
+    RemoveTimes { key: usize, from: i64, to: i64 },
+    /// Native PUT of one entry, PUT batch of several: key, time, value.
+    Put { entries: Vec<(usize, i64, OwnedValue)> },
+    /// Native DELETE of a time range.
+    DeleteTimes { key: usize, from: i64, to: i64 },
+    /// Native DELETE of one sample.
+    DeleteAt { key: usize, time: i64 },
+    /// Native DELETE of a series.
+    DeleteSeries { key: usize },
+    /// Native DELETE of a prefix; of everything when it is empty. FLUSHALL on a RESP connection.
+    DeletePrefix { prefix: Vec<u8> },
+}
+
+/// Something that only looks.
+#[derive(Clone, Debug)]
+pub(super) enum Query {
+    /// GET.
+    Get { key: usize },
+    /// TS.GET.
+    Latest { key: usize },
+    /// TS.RANGE or TS.REVRANGE.
+    Range { key: usize, from: i64, to: i64, reverse: bool, count: Option<usize> },
+    /// Native GET of one time.
+    At { key: usize, time: i64 },
+    /// Native GET of the newest sample.
+    Newest { key: usize },
+    /// Native SCAN of every key that starts with `prefix`.
+    Scan { prefix: Vec<u8>, from: i64, to: i64, reverse: bool, limit: u64 },
+}
+
+/// A reply, whatever the protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Answer {
+    Done,
+    Integer(i64),
+    Text(Option<OwnedValue>),
+    /// Samples in the order of the reply; at most one for a question about one.
+    Rows(Vec<(i64, OwnedValue)>),
+    /// The key holds something else, or nothing, or the sample is there already.
+    Refused,
+    /// Entries of a scan in order.
+    Entries(Vec<Entry>),
+    /// An error that no operation of the simulation should meet.
+    Failed(String),
+}
+
+impl Answer {
+    /// Whether the node says that it cannot keep up: nothing was done.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Failed(text) if text.contains("writes arrive faster than the disk takes them"))
+    }
+}
+
+/// One entry of a scan.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) key: Vec<u8>,
+    pub(super) time: i64,
+    pub(super) value: OwnedValue,
+}
+
+impl Mutation {
+    /// The keys that it touches, each once.
+    pub(super) fn keys(&self, names: &[Vec<u8>]) -> Vec<usize> {
+        match self {
+            Self::Set { key, .. }
+            | Self::Del { key }
+            | Self::Add { key, .. }
+            | Self::RemoveTimes { key, .. }
+            | Self::DeleteTimes { key, .. }
+            | Self::DeleteAt { key, .. }
+            | Self::DeleteSeries { key } => vec![*key],
+            Self::Put { entries } => {
+                let mut keys: Vec<usize> = entries.iter().map(|(key, _, _)| *key).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                keys
+            }
+            Self::DeletePrefix { prefix } => {
+                (0..names.len()).filter(|key| names[*key].starts_with(prefix)).collect()
+            }
+        }
+    }
+    /// Does to `state` what it does to one of its keys, and says what the client should hear.
+    pub(super) fn apply(&self, at: usize, state: &mut KeyState) -> Answer {
+        match self {
+            Self::Set { value, .. } => {
+                if state.is_series() {
+                    *state = KeyState::default();
+                }
+                state.text = Some(value.clone());
+            }
+            Self::Del { .. } => {
+                let present = state.text.is_some() || state.is_series();
+                *state = KeyState::default();
+                return Answer::Integer(i64::from(present));
+            }
+            Self::Add { time, value, overwrite, .. } => {
+                if state.text.is_some() || (state.samples.contains_key(time) && !overwrite) {
+                    return Answer::Refused;
+                }
+                state.has_metadata |= state.samples.is_empty();
+                state.samples.insert(*time, OwnedValue::F64(*value));
+                return Answer::Integer(*time);
+            }
+            Self::RemoveTimes { from, to, .. } => {
+                if state.text.is_some() || !state.is_series() {
+                    return Answer::Refused;
+                }
+                let before = state.samples.len();
+                state.samples.retain(|time, _| !(from..=to).contains(&time));
+                return Answer::Integer(i64::try_from(before - state.samples.len()).unwrap_or(i64::MAX));
+            }
+            Self::Put { entries } => {
+                let own = entries.iter().filter(|(key, _, _)| *key == at);
+                own.for_each(|(_, time, value)| drop(state.samples.insert(*time, value.clone())));
+            }
+            Self::DeleteTimes { from, to, .. } => {
+                state.samples.retain(|time, _| !(from..=to).contains(&time))
+            }
+            Self::DeleteAt { time, .. } => drop(state.samples.remove(time)),
+            Self::DeleteSeries { .. } | Self::DeletePrefix { .. } => *state = KeyState::default(),
+        }
+        Answer::Done
+    }
+}
+
+impl KeyState {
+    fn is_series(&self) -> bool {
+        self.has_metadata || !self.samples.is_empty()
+    }
+    /// The samples within a range, in the order asked for.
+    pub(super) fn rows(&self, from: i64, to: i64, reverse: bool) -> Vec<(i64, OwnedValue)> {
+        let mut rows: Vec<_> = match from <= to {
+            true => self.samples.range(from..=to).map(|(time, value)| (*time, value.clone())).collect(),
+            false => Vec::new(),
+        };
+        if reverse {
+            rows.reverse();
+        }
+        rows
+    }
+    /// The right answer to a question about one key.
+    ///
+    /// # Panics
+    /// On a scan, which may be about several.
+    pub(super) fn answer(&self, query: &Query) -> Answer {
+        let numbers = |mut rows: Vec<(i64, OwnedValue)>| {
+            rows.iter_mut().for_each(|(_, value)| {
+                *value = OwnedValue::F64(value.borrow().as_f64().unwrap_or(f64::NAN));
+            });
+            Answer::Rows(rows)
+        };
+        let newest = || self.rows(i64::MIN, i64::MAX, true).into_iter().take(1).collect::<Vec<_>>();
+        match query {
+            Query::Get { .. } if self.text.is_none() && self.is_series() => Answer::Refused,
+            Query::Get { .. } => Answer::Text(self.text.clone()),
+            Query::Latest { .. } | Query::Range { .. } if self.text.is_some() || !self.is_series() => {
+                Answer::Refused
+            }
+            Query::Latest { .. } => numbers(newest()),
+            Query::Range { from, to, reverse, count, .. } => {
+                let mut rows = self.rows(*from, *to, *reverse);
+                rows.truncate(count.unwrap_or(usize::MAX));
+                numbers(rows)
+            }
+            Query::At { time, .. } => Answer::Rows(self.rows(*time, *time, false)),
+            Query::Newest { .. } => Answer::Rows(newest()),
+            Query::Scan { .. } => panic!("a scan is answered key by key"),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One life of a node: the daemon's own parts (cores, coordinator, jobs, store) on the simulated machine, moved one
+//! step at a time.
+
+use crate::config::{Config, SyncPolicy};
+use crate::io::sim::{BackendId, Rng, SimBackend, SimClient, SimWorld};
+use crate::io::{FileLock, ListenerId};
+use crate::jobs::{Coordinator, OpenError, StoreOptions, ToCoordinator, open_store};
+use crate::server::{CoreEnd, CoreLoop, CoreParts, NodeStart, assemble};
+use std::sync::mpsc::Receiver;
+
+/// The clock passes at most this much at once while something could run: a step of a job, a turn, a little more.
+const WORK_NS: u64 = 200_000;
+
+/// What one life is made of.
+#[derive(Clone, Debug)]
+pub(super) struct NodeOptions {
+    pub(super) cores: usize,
+    pub(super) sync: SyncPolicy,
+    pub(super) memtable_bytes: usize,
+    pub(super) cache_bytes: usize,
+    pub(super) bloom_bits: u8,
+    pub(super) table_bytes: u64,
+    pub(super) background_threads: usize,
+    pub(super) split_at: Option<Vec<Box<[u8]>>>,
+    pub(super) entropy: [u8; 16],
+}
+
+/// See the module.
+pub(super) struct Node {
+    world: SimWorld,
+    cores: Vec<(BackendId, CoreLoop<SimBackend>)>,
+    coordinator: Coordinator,
+    inbox: Receiver<ToCoordinator>,
+    listener: ListenerId,
+    boundaries: Vec<Box<[u8]>>,
+    /// Records that the open replayed, and torn tails that it cut off.
+    pub(super) replayed: (u64, u64),
+    /// Dropped last, as the daemon does.
+    _lock: Box<dyn FileLock>,
+}
+
+impl Node {
+    /// Opens the store and puts a node on it.
+    ///
+    /// # Errors
+    /// As [`open_store`]: also when the power goes meanwhile.
+    pub(super) fn start(world: &SimWorld, options: &NodeOptions) -> Result<Self, OpenError> {
+        let files = world.files();
+        let store = StoreOptions {
+            shards: options.cores,
+            time_unit: None,
+            split_at: options.split_at.clone(),
+            wal_segment_bytes: 1 << 20,
+            wal_segment_bytes_first: 1 << 20,
+            memtable_bytes: options.memtable_bytes,
+            bloom_bits: options.bloom_bits,
+            table_bytes_target: options.table_bytes,
+            background_threads: options.background_threads,
+            ballast_bytes: 64 << 10,
+            entropy: options.entropy,
+        };
+        let opened = open_store(&files, &store, 1, &|_| {})?;
+        let boundaries = opened.boundaries.clone();
+        let replayed = (opened.recovery.records, u64::from(opened.recovery.torn_tails > 0));
+        let config = Config {
+            sync: options.sync,
+            memtable_bytes: options.memtable_bytes,
+            cache_bytes: options.cache_bytes,
+            wal_segment_bytes: store.wal_segment_bytes,
+            bloom_bits: options.bloom_bits,
+            ..Config::default()
+        };
+        let started_ns = world.now().monotonic_ns;
+        let spawner = world.spawner();
+        let start = NodeStart { config, files, spawner, listen: Vec::new(), recovery_ns: 0, started_ns };
+        let parts = assemble(start, opened);
+        let listener = world.listen();
+        let seat = |CoreParts { inbox, shard, net }: CoreParts| {
+            let backend = world.backend();
+            (backend.id(), CoreLoop::new(backend, shard, net, inbox, vec![listener], 0))
+        };
+        let cores = parts.cores.into_iter().map(seat).collect();
+        let mut coordinator = parts.coordinator;
+        coordinator.handle(started_ns, None);
+        Ok(Self {
+            world: world.clone(),
+            cores,
+            coordinator,
+            inbox: parts.inbox,
+            listener,
+            boundaries,
+            replayed,
+            _lock: parts.lock,
+        })
+    }
+    /// A client that connects.
+    pub(super) fn connect(&self) -> SimClient {
+        self.world.connect(self.listener)
+    }
+    /// In whose log a key is written.
+    pub(super) fn boundaries(&self) -> Vec<Box<[u8]>> {
+        self.boundaries.clone()
+    }
+    /// Turns a core that has something to do, if there is one.
+    ///
+    /// # Errors
+    /// How the core ended, if it did.
+    pub(super) fn turn_a_core(&mut self, dice: &mut Rng) -> Result<bool, CoreEnd> {
+        let runnable: Vec<usize> =
+            (0..self.cores.len()).filter(|core| self.is_runnable(&self.cores[*core])).collect();
+        if runnable.is_empty() {
+            return Ok(false);
+        }
+        match self.cores[runnable[dice.index(runnable.len())]].1.turn() {
+            None => Ok(true),
+            Some(end) => Err(end),
+        }
+    }
+    /// Lets the coordinator handle one message, or the passing of time; `false` when there is neither.
+    pub(super) fn step_coordinator(&mut self) -> bool {
+        let now_ns = self.world.now().monotonic_ns;
+        let message = self.inbox.try_recv().ok();
+        let is_due = self.coordinator.wakes_at().is_some_and(|at| at <= now_ns);
+        let has_work = message.is_some() || is_due;
+        if has_work {
+            self.coordinator.handle(now_ns, message);
+        }
+        has_work
+    }
+    /// Moves the clock to whatever comes next; while there is work, only by as much as work may take.
+    pub(super) fn pass_time(&self) {
+        let now_ns = self.world.now().monotonic_ns;
+        let next = self.world.next_event_ns().into_iter().chain(self.coordinator.wakes_at()).min();
+        let is_busy =
+            !self.world.runnable_jobs().is_empty() || self.cores.iter().any(|core| self.is_runnable(core));
+        match next {
+            Some(next) if is_busy => self.world.advance_to(next.clamp(now_ns, now_ns + WORK_NS)),
+            Some(next) => self.world.advance_to(next.max(now_ns)),
+            None => {}
+        }
+    }
+    fn is_runnable(&self, (id, core): &(BackendId, CoreLoop<SimBackend>)) -> bool {
+        self.world.is_runnable(*id) || core.has_mail()
+    }
+}
+
+/// Which stream a key belongs to.
+pub(super) fn stream_of(boundaries: &[Box<[u8]>], key: &[u8]) -> u16 {
+    let before = boundaries.iter().filter(|split| ***split <= *key).count();
+    u16::try_from(before).expect("there are few shards")
+}
