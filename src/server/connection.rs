@@ -104,7 +104,11 @@ pub(crate) struct Connection {
     pub(crate) is_ready: bool,
     /// It is in the list of connections whose output may have to be sent.
     pub(crate) is_dirty: bool,
+    /// It is in the list of connections whose next reply waits for the log.
+    pub(crate) awaits_log: bool,
     pub(crate) pages: Vec<Page>,
+    /// Bytes of the keys that `pages` have gathered.
+    pub(crate) page_bytes: usize,
     pub(crate) scans: Vec<ScanRelay>,
     pub(crate) name: Vec<u8>,
     pub(crate) library: Vec<u8>,
@@ -144,7 +148,9 @@ impl Connection {
             backed_up_since_ns: None,
             is_ready: false,
             is_dirty: false,
+            awaits_log: false,
             pages: Vec::new(),
+            page_bytes: 0,
             scans: Vec::new(),
             name: Vec::new(),
             library: Vec::new(),
@@ -167,9 +173,15 @@ impl Connection {
         let forgotten = self.reply_bytes_expected / REPLIES_REMEMBERED;
         self.reply_bytes_expected = bytes.max(self.reply_bytes_expected - forgotten);
     }
-    /// Bytes of replies that the machine has not taken, those that wait for earlier ones included.
+    /// Bytes of replies that the machine has not taken, those that wait for earlier ones or for more keys included.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        self.output.pending_bytes() + self.slots.ready_bytes()
+        self.output.pending_bytes() + self.slots.ready_bytes() + self.page_bytes
+    }
+    /// Forgets a page of keys, if the request has one.
+    pub(crate) fn drop_page(&mut self, sequence: u64) {
+        if let Some(index) = self.pages.iter().position(|page| page.sequence == sequence) {
+            self.page_bytes -= self.pages.swap_remove(index).encoded.len();
+        }
     }
     /// Whether the connection may go: no reply is owed any more, everything has left, and of a client that has closed
     /// its side every request has been served.

@@ -17,7 +17,7 @@ use crate::config::OnIoError;
 use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, SocketId, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
 use crate::limits::{OUTPUT_BYTES_PAUSE, RECEIVE_BYTES, REQUEST_DEADLINE_NS, TURN_BUDGET_NS};
-use crate::model::{ConnectionId, FileRef};
+use crate::model::{ConnectionId, FileRef, Lsn};
 use crate::shard::{Event, ReadId, Shard, ShardRequest};
 use crate::storage::wal::{WalIo, WalOutcome};
 use std::collections::{BTreeMap, VecDeque};
@@ -92,8 +92,11 @@ pub(crate) struct CoreLoop<B: Backend> {
     poison_handled: bool,
     shared: Arc<Shared>,
     now: Now,
-    /// Connections that wait for a mailbox or for memory; tried again next turn.
+    /// Connections that wait for a mailbox; tried again next turn.
     blocked: Vec<ConnectionId>,
+    /// Connections whose next reply waits for the log; looked at again when it has got further than `log_seen`.
+    awaiting_log: Vec<ConnectionId>,
+    log_seen: Lsn,
 }
 
 impl<B: Backend> CoreLoop<B> {
@@ -133,6 +136,8 @@ impl<B: Backend> CoreLoop<B> {
             poison_handled: false,
             now,
             blocked: Vec::new(),
+            awaiting_log: Vec::new(),
+            log_seen: Lsn(0),
         }
     }
 
@@ -212,6 +217,7 @@ impl<B: Backend> CoreLoop<B> {
         // Those in `blocked` wait for replies of other cores, which ring, or for a ring that is backed up.
         let has_work = !self.ready.is_empty()
             || !self.net.follow_ups.is_empty()
+            || self.net.has_output()
             || self.shard.has_slices()
             || self.net.mailboxes.is_backed_up();
         if has_work {
@@ -722,9 +728,17 @@ impl<B: Backend> CoreLoop<B> {
 
     /// One send per connection with something to send.
     fn send_outputs(&mut self) {
-        let dirty = std::mem::take(&mut self.net.dirty);
         let acked = self.net.acked;
-        let mut waiting = Vec::new();
+        if acked > self.log_seen {
+            self.log_seen = acked;
+            for id in std::mem::take(&mut self.awaiting_log) {
+                if let Some(connection) = self.net.connections.get_mut(id) {
+                    connection.awaits_log = false;
+                }
+                self.net.mark_dirty(id);
+            }
+        }
+        let dirty = std::mem::take(&mut self.net.dirty);
         for id in dirty {
             let Some(connection) = self.net.connections.get_mut(id) else { continue };
             connection.is_dirty = false;
@@ -747,14 +761,14 @@ impl<B: Backend> CoreLoop<B> {
                 continue;
             }
             if connection.output.waits_for(acked).is_some() {
-                connection.is_dirty = true;
-                waiting.push(id);
+                if !connection.awaits_log {
+                    connection.awaits_log = true;
+                    self.awaiting_log.push(id);
+                }
             } else if connection.closing == Closing::AfterReplies && connection.is_drained() {
                 self.close_now(id);
             }
         }
-        // Looked at again when the log has got further, which is an event of its own.
-        self.net.dirty.append(&mut waiting);
     }
 
     fn maintain(&mut self) {

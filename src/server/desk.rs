@@ -424,6 +424,8 @@ impl Desk<'_> {
             encode(&mut bytes);
             connection.slots.insert_bytes(&bytes, &mut connection.output);
         }
+        let bytes_max = connection.output_bytes_max(self.net.shared.config.max_output_bytes);
+        connection.is_overflowing |= connection.unsent_bytes() > bytes_max;
     }
 
     /// Counts a request, and notes when it came.

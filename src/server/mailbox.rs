@@ -223,6 +223,10 @@ impl Mailboxes {
             }
         }
     }
+    /// Whether messages were sent since the last [`Mailboxes::publish`]: their receivers may sleep.
+    pub(crate) fn has_unpublished(&self) -> bool {
+        self.peers.iter().flatten().any(|peer| peer.published)
+    }
     /// Whether something waits for room in a ring: the core must not sleep for long then.
     pub(crate) fn is_backed_up(&self) -> bool {
         self.peers

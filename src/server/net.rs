@@ -155,6 +155,12 @@ impl Net {
         !self.held.is_empty()
     }
 
+    /// Whether something has come up since the last sends that may leave at once.
+    pub(crate) fn has_output(&self) -> bool {
+        let is_due = |held: &Held| held.gate <= self.acked;
+        !self.dirty.is_empty() || self.mailboxes.has_unpublished() || self.held.front().is_some_and(is_due)
+    }
+
     /// Puts a connection on the list of those with output.
     pub(crate) fn mark_dirty(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
@@ -228,7 +234,7 @@ impl Net {
         } else if connection.pages.iter().any(|page| page.sequence == sequence) && !summary.failed {
             self.page(operation, bytes, summary, gate);
         } else {
-            connection.pages.retain(|page| page.sequence != sequence);
+            connection.drop_page(sequence);
             connection.slots.arrive(sequence, operation.part, &arrived, &mut connection.output);
         }
         self.mark_dirty(id);
@@ -241,7 +247,9 @@ impl Net {
             return;
         };
         let page = &mut connection.pages[index];
+        let before = page.encoded.len();
         let next = page.take(keys, summary.more_keys, self.router.shards());
+        connection.page_bytes += page.encoded.len() - before;
         let too_large =
             page.encoded.len() + connection.output.pending_bytes() > self.shared.config.max_output_bytes;
         let cursor = match (&next, page.is_scan) {
@@ -266,6 +274,7 @@ impl Net {
             (Next::After(_) | Next::Shard, false) => 0,
         };
         let page = connection.pages.swap_remove(index);
+        connection.page_bytes -= page.encoded.len();
         let mut bytes = Vec::with_capacity(page.encoded.len() + 64);
         if too_large {
             let bytes_max = self.shared.config.max_output_bytes;
@@ -367,7 +376,7 @@ impl Net {
             connection.note_reply(encoded);
             connection.is_overflowing = connection.output.pending_bytes()
                 > connection.output_bytes_max(self.shared.config.max_output_bytes);
-            connection.pages.retain(|page| page.sequence != operation.sequence);
+            connection.drop_page(operation.sequence);
             connection.slots.complete_front(&mut connection.output);
             self.metrics.requests.errors += u64::from(matches!(reply, Reply::Error(_)));
             return self.mark_dirty(operation.connection);

@@ -286,6 +286,11 @@ impl Desk<'_> {
         self.put(id, |out| encode::array_header(out, transaction.queued.len()));
         let context = self.context();
         for words in &transaction.queued {
+            let connection = self.net.connections.get_mut(id);
+            if connection.is_none_or(|connection| connection.is_overflowing) {
+                // Nothing of the reply will be sent: what is left need not be made.
+                return;
+            }
             match parse_command(words.borrow(), &context) {
                 Ok(request) => {
                     self.resp_request(id, &mut None, request);
