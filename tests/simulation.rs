@@ -49,7 +49,6 @@ fn add(total: &mut Summary, one: &Summary) {
     total.acknowledged += one.acknowledged;
     total.answered += one.answered;
     total.refused += one.refused;
-    total.scans_given_up += one.scans_given_up;
     total.replayed += one.replayed;
     total.torn += one.torn;
 }

@@ -2,12 +2,16 @@
 //!
 //! Each request takes a slot before it is executed. RESP replies leave in slot order: the reply to the front slot is
 //! encoded straight into the output, others are kept in their slot until everything before them is done. Native
-//! replies carry a request id and leave when they are ready; their slot only remembers the id.
+//! replies carry a request id and leave when they are ready; their slots are kept apart, in no order, so that a scan
+//! that takes long keeps nothing of what came after it.
 
 use super::output::Output;
 use crate::metrics::RequestKind;
 use crate::model::{Dialect, Lsn};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Native requests are numbered from here, so that a late reply to one is never taken for RESP's.
+const NATIVE_FIRST: u64 = 1 << 63;
 
 /// A slot, and of the first slot of a request its kind and when it came.
 #[derive(Debug)]
@@ -34,12 +38,20 @@ enum Slot {
     Ready { bytes: Vec<u8>, gate: Lsn },
     /// Parts come in; the first error by part number wins.
     Folding { fold: Fold, waiting: usize, sum: i64, error: Option<(u32, Vec<u8>)>, gate: Lsn },
-    /// A native request; its reply carries the request's id.
-    Native { dialect: Dialect },
-    /// A native request of several parts. A part's error is kept as a whole frame.
-    NativeFolding { dialect: Dialect, waiting: usize, error: Option<Vec<u8>>, gate: Lsn },
-    /// Done; goes when it reaches the front.
-    Done,
+}
+
+/// The owed reply to a native request.
+#[derive(Debug)]
+struct NativeSlot {
+    /// Holds the request's id.
+    dialect: Dialect,
+    /// Parts that have not replied; `None` for a request of one part, whose replies are sent as they come.
+    parts: Option<usize>,
+    /// The first error of a part, as a whole frame.
+    error: Option<Vec<u8>>,
+    /// The log position that the parts wait for.
+    gate: Lsn,
+    stamp: Option<(RequestKind, u64)>,
 }
 
 /// What a reply to a native request was.
@@ -75,6 +87,9 @@ pub(crate) struct Slots {
     stamp: Option<(RequestKind, u64)>,
     /// Sequence number of the front slot.
     first: u64,
+    native: BTreeMap<u64, NativeSlot>,
+    /// Native requests so far.
+    native_count: u64,
 }
 
 impl Slots {
@@ -84,16 +99,15 @@ impl Slots {
     }
     /// Whether a reply that came waits for a log position beyond `acked`.
     pub(crate) fn waits_for_log(&self, acked: Lsn) -> bool {
-        self.slots.iter().any(|entry| match &entry.slot {
-            Slot::Ready { gate, .. } | Slot::Folding { gate, .. } | Slot::NativeFolding { gate, .. } => {
-                *gate > acked
-            }
-            Slot::Waiting | Slot::Native { .. } | Slot::Done => false,
-        })
+        let waits = |entry: &Entry| match &entry.slot {
+            Slot::Ready { gate, .. } | Slot::Folding { gate, .. } => *gate > acked,
+            Slot::Waiting => false,
+        };
+        self.slots.iter().any(waits) || self.native.values().any(|slot| slot.gate > acked)
     }
     /// Replies owed.
     pub(crate) fn count(&self) -> usize {
-        self.slots.len()
+        self.slots.len() + self.native.len()
     }
     /// Says what the next slot's request is, for its latency.
     pub(crate) fn stamp_next(&mut self, kind: RequestKind, since_ns: u64) {
@@ -110,12 +124,12 @@ impl Slots {
     }
     /// Takes a slot for a native request.
     pub(crate) fn open_native(&mut self, dialect: Dialect) -> u64 {
-        self.push(Slot::Native { dialect })
+        self.push_native(dialect, None)
     }
     /// Takes a slot for a native request of several parts.
     pub(crate) fn open_native_fold(&mut self, dialect: Dialect, parts: usize) -> u64 {
         assert!(parts > 0, "a fold of nothing has no reply");
-        self.push(Slot::NativeFolding { dialect, waiting: parts, error: None, gate: Lsn(0) })
+        self.push_native(dialect, Some(parts))
     }
     /// Appends bytes that are no reply of their own, in their place among the replies: the head of an array whose
     /// elements are replies.
@@ -137,41 +151,36 @@ impl Slots {
         self.pop(output);
         self.drain_ready(output);
     }
-    /// How the reply to a native request is encoded; `None` on RESP.
+    /// How the reply to a native request is encoded; `None` on RESP, and when nothing is owed any more.
     pub(crate) fn native_dialect(&self, sequence: u64) -> Option<Dialect> {
-        match &self.slots.get(self.index(sequence)?)?.slot {
-            Slot::Native { dialect } | Slot::NativeFolding { dialect, .. } => Some(*dialect),
-            Slot::Waiting | Slot::Ready { .. } | Slot::Folding { .. } | Slot::Done => None,
-        }
+        self.native.get(&sequence).map(|slot| slot.dialect)
     }
     /// Takes one part's reply; when it was the last, gives the log position to wait for and the first error's frame.
     pub(crate) fn fold_native(&mut self, sequence: u64, arrived: &Arrived<'_>) -> NativePart {
-        let entry = self.index(sequence).and_then(|index| self.slots.get_mut(index));
-        let Some(Entry { slot: Slot::NativeFolding { waiting, error, gate, .. }, .. }) = entry else {
-            return NativePart::Whole;
-        };
+        let Some(slot) = self.native.get_mut(&sequence) else { return NativePart::Whole };
+        let Some(waiting) = &mut slot.parts else { return NativePart::Whole };
         *waiting -= 1;
-        *gate = arrived.gate.max(*gate);
-        if arrived.failed && error.is_none() {
-            *error = Some(arrived.bytes.to_vec());
+        slot.gate = arrived.gate.max(slot.gate);
+        if arrived.failed && slot.error.is_none() {
+            slot.error = Some(arrived.bytes.to_vec());
         }
-        if *waiting > 0 { NativePart::Folded } else { NativePart::Last { gate: *gate, error: error.take() } }
+        if *waiting > 0 {
+            return NativePart::Folded;
+        }
+        NativePart::Last { gate: slot.gate, error: slot.error.take() }
     }
     /// A native request has its last reply.
     pub(crate) fn complete_native(&mut self, sequence: u64, output: &mut Output) {
-        if let Some(entry) = self.index(sequence).and_then(|index| self.slots.get_mut(index)) {
-            entry.slot = Slot::Done;
-            if let Some((kind, since_ns)) = entry.stamp.take() {
-                output.stamp(kind, since_ns);
-            }
-        }
-        while self.slots.front().is_some_and(|entry| matches!(entry.slot, Slot::Done)) {
-            self.pop(output);
+        if let Some(NativeSlot { stamp: Some((kind, since_ns)), .. }) = self.native.remove(&sequence) {
+            output.stamp(kind, since_ns);
         }
     }
     /// Keeps a reply for its turn, or folds it; whatever is next in order goes to the output.
     pub(crate) fn arrive(&mut self, sequence: u64, part: u32, arrived: &Arrived<'_>, output: &mut Output) {
         // An operation that was ended early, such as a scan that failed, may still say something.
+        if sequence >= NATIVE_FIRST {
+            return;
+        }
         let Some(index) = self.index(sequence) else { return };
         let Some(Entry { slot, .. }) = self.slots.get_mut(index) else {
             unreachable!("a reply came for a slot that was never opened: {sequence}")
@@ -198,10 +207,7 @@ impl Slots {
                     *slot = Slot::Ready { bytes, gate: *gate };
                 }
             }
-            Slot::Done => {}
-            Slot::Ready { .. } | Slot::Native { .. } | Slot::NativeFolding { .. } => {
-                unreachable!("a second reply came for one slot: {sequence}")
-            }
+            Slot::Ready { .. } => unreachable!("a second reply came for one slot: {sequence}"),
         }
         self.drain_ready(output);
     }
@@ -209,6 +215,13 @@ impl Slots {
     fn push(&mut self, slot: Slot) -> u64 {
         let sequence = self.first + self.slots.len() as u64;
         self.slots.push_back(Entry { slot, stamp: self.stamp.take() });
+        sequence
+    }
+    fn push_native(&mut self, dialect: Dialect, parts: Option<usize>) -> u64 {
+        let sequence = NATIVE_FIRST | self.native_count;
+        self.native_count += 1;
+        let slot = NativeSlot { dialect, parts, error: None, gate: Lsn(0), stamp: self.stamp.take() };
+        self.native.insert(sequence, slot);
         sequence
     }
     /// Removes the front slot; its reply, if it is in the output, ends here.
@@ -296,6 +309,19 @@ mod tests {
         slots.complete_native(first, &mut output);
         slots.arrive(first, 0, &reply(b"late", 0, false), &mut output);
         assert!(sent(&mut output).is_empty() && slots.count() == 0);
+    }
+
+    #[test]
+    fn native_replies_that_are_done_are_not_owed() {
+        // Replies behind a long scan counted as owed; its connection was not read, and so was its credit not.
+        let (mut slots, mut output) = (Slots::default(), Output::default());
+        let header = Dialect::Native { opcode: 0, has_checksum: false, request_id: 1 };
+        let scan = slots.open_native(header);
+        for _ in 0..10 {
+            let quick = slots.open_native(header);
+            slots.complete_native(quick, &mut output);
+        }
+        assert_eq!((slots.count(), slots.native_dialect(scan)), (1, Some(header)));
     }
 
     #[test]

@@ -47,7 +47,7 @@ use std::sync::Arc;
 const STALL_NS_MAX: u64 = 5_000_000_000;
 
 /// A scan whose client takes no chunk for this long is ended: it keeps memtables and tables alive.
-const CREDIT_NS_MAX: u64 = 60_000_000_000;
+const CREDIT_NS_MAX: u64 = 600_000_000_000;
 
 /// What a shard is made for.
 #[derive(Clone, Debug)]

@@ -39,8 +39,6 @@ pub struct Summary {
     pub answered: u64,
     /// Writes refused because the node could not keep up.
     pub refused: u64,
-    /// Scans that the node gave up because no credit came.
-    pub scans_given_up: u64,
     /// Log records that recoveries replayed.
     pub replayed: u64,
     /// Recoveries that found a torn tail.

@@ -127,7 +127,6 @@ impl Run {
         self.summary.acknowledged = self.oracle.acknowledged;
         self.summary.answered = self.oracle.answered;
         self.summary.refused = self.oracle.refused;
-        self.summary.scans_given_up = self.oracle.scans_given_up;
         Ok(self.summary)
     }
 
