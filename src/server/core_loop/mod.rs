@@ -5,8 +5,9 @@
 //! send per connection → one slice of background work → timers → wait. A turn does bounded work and never blocks but
 //! in its wait.
 
-use super::admission;
-use super::connection::{Closing, Connection, Receiving};
+mod sockets;
+
+use super::connection::Closing;
 use super::desk::Desk;
 use super::mailbox::{Arrival, RequestBody};
 use super::net::{FollowUp, FollowUpBody, Net};
@@ -14,19 +15,16 @@ use super::shared::Shared;
 use super::tokens::Work;
 use crate::buffer::AlignedBuf;
 use crate::config::OnIoError;
-use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, SocketId, Wait};
+use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
-use crate::limits::{OUTPUT_BYTES_PAUSE, RECEIVE_BYTES, REQUEST_DEADLINE_NS, TURN_BUDGET_NS};
+use crate::limits::TURN_BUDGET_NS;
 use crate::model::{ConnectionId, FileRef, Lsn};
 use crate::shard::{Event, ReadId, Shard, ShardRequest};
 use crate::storage::wal::{WalIo, WalOutcome};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-/// An input buffer above this is made small again once its large request has been served.
-const INPUT_BYTES_KEPT_MAX: usize = 8 * RECEIVE_BYTES;
 /// Messages taken from each mailbox ring in one turn.
 const MAIL_PER_TURN: usize = 256;
 /// Idle work such as deadlines of slow clients is looked at this often, while there are connections that need it.
@@ -35,10 +33,6 @@ const SWEEP_INTERVAL_NS: u64 = 1_000_000_000;
 const PUBLISH_INTERVAL_NS: u64 = 250_000_000;
 /// After shutdown begins, replies may take this long to leave.
 const SHUTDOWN_NS: u64 = 3_000_000_000;
-/// A client that takes so much of its replies at once is reading them.
-const PROGRESS_BYTES: usize = 16 << 10;
-/// A paused accept (no descriptors left) is tried again after this.
-const ACCEPT_RETRY_NS: u64 = 100_000_000;
 
 /// What other threads tell a core.
 pub(crate) enum Control {
@@ -90,6 +84,8 @@ pub(crate) struct CoreLoop<B: Backend> {
     closing_since_ns: Option<u64>,
     spin_ns: u64,
     poison_handled: bool,
+    /// Why no segment could be made at the last try: logged when it changes, not at each try.
+    segment_failure: Option<Errno>,
     shared: Arc<Shared>,
     now: Now,
     /// Connections that wait for a mailbox; tried again next turn.
@@ -134,6 +130,7 @@ impl<B: Backend> CoreLoop<B> {
             closing_since_ns: None,
             spin_ns,
             poison_handled: false,
+            segment_failure: None,
             now,
             blocked: Vec::new(),
             awaiting_log: Vec::new(),
@@ -247,10 +244,6 @@ impl<B: Backend> CoreLoop<B> {
         self.net.acked = self.shard.acked();
     }
 
-    fn id(&self, index: u32, generation: u32) -> ConnectionId {
-        ConnectionId { core: self.net.core, index, generation }
-    }
-
     fn wal_done(&mut self, id: u64, completion: Completion) {
         let outcome = match completion.result {
             Ok(Outcome::Transferred(bytes)) => WalOutcome::Written(bytes),
@@ -300,206 +293,6 @@ impl<B: Backend> CoreLoop<B> {
         self.backend.submit(Work::Block(id).token(), op);
     }
 
-    fn accepted(&mut self, listener: u32, completion: &Completion) {
-        match completion.result {
-            Ok(Outcome::Accepted { socket, peer }) => self.welcome(socket, peer),
-            Ok(_) => {}
-            Err(errno) if self.closing_since_ns.is_none() => {
-                log::warn!("core {}: accepting connections failed, trying again: {errno}", self.net.core);
-            }
-            Err(_) => {}
-        }
-        if !completion.more && self.closing_since_ns.is_none() {
-            self.accept_retry_ns = Some(self.now.monotonic_ns.saturating_add(ACCEPT_RETRY_NS));
-            self.accepts_ended.push(listener);
-        }
-    }
-
-    fn welcome(&mut self, socket: SocketId, peer: Option<SocketAddr>) {
-        self.net.metrics.net.connections_accepted += 1;
-        let is_admitted = self.shared.admit_client();
-        self.net.metrics.net.connections_refused += u64::from(!is_admitted);
-        let authenticated = !self.shared.needs_auth();
-        let now_ns = self.now.monotonic_ns;
-        let make = |id| Connection::new(id, socket, peer, authenticated, now_ns);
-        let id = self.net.connections.insert(self.net.core, make);
-        self.net.metrics.net.connections_open = self.net.connections.count() as u64;
-        let farewell = if !is_admitted {
-            Some(admission::FULL)
-        } else if self.closing_since_ns.is_some() {
-            Some(admission::STOPPING)
-        } else {
-            admission::is_denied(&self.shared.config, peer).then_some(admission::DENIED)
-        };
-        let Some(farewell) = farewell else { return self.receive(id) };
-        if let Some(connection) = self.net.connections.get_mut(id) {
-            connection.is_admitted = is_admitted;
-            connection.output.bytes_mut().extend_from_slice(farewell);
-            connection.closing = Closing::AfterReplies;
-        }
-        self.net.mark_dirty(id);
-    }
-
-    /// Starts a receive, unless one is under way or the connection is paused.
-    fn receive(&mut self, id: ConnectionId) {
-        let Some(connection) = self.net.connections.get_mut(id) else { return };
-        if connection.receiving != Receiving::No || connection.closing != Closing::No {
-            return;
-        }
-        let mut buf = std::mem::take(&mut connection.input);
-        let before = buf.capacity();
-        if before > INPUT_BYTES_KEPT_MAX && buf.len() < RECEIVE_BYTES {
-            // A large request has passed: its memory belongs to all connections.
-            buf.shrink_to(2 * RECEIVE_BYTES);
-        }
-        if buf.capacity() - buf.len() < RECEIVE_BYTES / 4 {
-            // Doubling keeps a large request linear; only received bytes make the buffer grow.
-            buf.reserve(RECEIVE_BYTES.max(buf.len()));
-        }
-        if !self.shared.account_query_memory(before, buf.capacity()) && buf.capacity() > 2 * RECEIVE_BYTES {
-            log::warn!("closing a connection: --max-query-memory is used up");
-            connection.input = buf;
-            self.net.metrics.net.connections_dropped += 1;
-            return self.close_now(id);
-        }
-        connection.receiving = Receiving::Yes;
-        connection.operations += 1;
-        let op = Op::Receive { socket: connection.socket, buf };
-        self.backend.submit(Work::Receive { index: id.index, generation: id.generation }.token(), op);
-    }
-
-    fn received(&mut self, id: ConnectionId, completion: Completion) {
-        let now_ns = self.now.monotonic_ns;
-        let Some(connection) = self.net.connections.get_mut(id) else {
-            unreachable!("a connection stays until its operations have completed")
-        };
-        connection.operations -= 1;
-        if let OpBuf::Bytes(buf) = completion.buf {
-            connection.input = buf;
-        }
-        connection.receiving = Receiving::No;
-        match completion.result {
-            Ok(Outcome::Transferred(0)) => {
-                connection.receiving = Receiving::Ended;
-                if connection.closing != Closing::No {
-                    connection.input.clear();
-                } else {
-                    // What was sent before the end is still answered.
-                    connection.closing = Closing::AfterReplies;
-                    connection.is_ready = true;
-                    self.ready.push_back(id);
-                }
-                self.net.mark_dirty(id);
-            }
-            Ok(Outcome::Transferred(count)) => {
-                self.net.metrics.net.rx_bytes += count as u64;
-                connection.active_ns = now_ns;
-                self.make_ready(id);
-            }
-            Ok(_) => unreachable!("a receive transfers bytes"),
-            Err(errno) if errno.is_not_done() && connection.closing == Closing::No => self.receive(id),
-            Err(_) => self.close_now(id),
-        }
-        self.forget_if_done(id);
-    }
-
-    fn make_ready(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.net.connections.get_mut(id)
-            && !connection.is_ready
-        {
-            connection.is_ready = true;
-            self.ready.push_back(id);
-        }
-    }
-
-    fn sent(&mut self, id: ConnectionId, completion: Completion) {
-        let Some(connection) = self.net.connections.get_mut(id) else {
-            unreachable!("a connection stays until its operations have completed")
-        };
-        connection.operations -= 1;
-        let OpBuf::Bytes(buf) = completion.buf else { unreachable!("a send brings its buffer back") };
-        let pending = connection.output.sending();
-        let from = buf.len() - pending;
-        match completion.result {
-            Ok(Outcome::Transferred(count)) => {
-                self.net.metrics.net.tx_bytes += count as u64;
-                connection.output.sent(pending - count);
-                if count >= PROGRESS_BYTES && connection.backed_up_since_ns.is_some() {
-                    // It is slow, but it reads.
-                    connection.backed_up_since_ns = Some(self.now.monotonic_ns);
-                }
-                if count < pending {
-                    self.send(id, buf, from + count);
-                } else {
-                    connection.output.recycle(buf);
-                    self.after_send(id);
-                }
-            }
-            Err(errno) if errno.is_not_done() && connection.closing != Closing::Now => {
-                self.send(id, buf, from)
-            }
-            Ok(_) | Err(_) => {
-                connection.output.sent(0);
-                self.close_now(id);
-            }
-        }
-        self.forget_if_done(id);
-    }
-
-    /// A send is complete: goes on reading if that was paused, and sends what has gathered.
-    fn after_send(&mut self, id: ConnectionId) {
-        let Some(connection) = self.net.connections.get_mut(id) else { return };
-        if !connection.is_backed_up() {
-            connection.backed_up_since_ns = None;
-            self.make_ready(id);
-        }
-        self.net.mark_dirty(id);
-    }
-
-    fn send(&mut self, id: ConnectionId, buf: Vec<u8>, from: usize) {
-        let Some(connection) = self.net.connections.get_mut(id) else { return };
-        connection.operations += 1;
-        let op = Op::Send { socket: connection.socket, buf, from };
-        self.backend.submit(Work::Send { index: id.index, generation: id.generation }.token(), op);
-    }
-
-    fn closed(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.net.connections.get_mut(id) {
-            connection.operations -= 1;
-        }
-        self.forget_if_done(id);
-    }
-
-    /// Ends a connection at once: cancels what it waits for and closes the socket.
-    pub(super) fn close_now(&mut self, id: ConnectionId) {
-        let Some(connection) = self.net.connections.get_mut(id) else { return };
-        if connection.closing == Closing::Now {
-            return;
-        }
-        connection.closing = Closing::Now;
-        connection.operations += 1;
-        let socket = connection.socket;
-        let scans = std::mem::take(&mut connection.scans);
-        self.backend
-            .submit(Work::Close { index: id.index, generation: id.generation }.token(), Op::Close { socket });
-        for scan in scans.into_iter().filter(|scan| !scan.is_moving) {
-            let operation = crate::model::OperationId { connection: id, sequence: scan.sequence, part: 0 };
-            self.desk().cancel(scan.shard, operation);
-        }
-    }
-
-    fn forget_if_done(&mut self, id: ConnectionId) {
-        let Some(connection) = self.net.connections.get_mut(id) else { return };
-        if connection.closing == Closing::Now && connection.operations == 0 {
-            self.shared.account_query_memory(connection.input.capacity(), 0);
-            if connection.is_admitted {
-                self.shared.release_client();
-            }
-            self.net.connections.remove(id);
-            self.net.metrics.net.connections_open = self.net.connections.count() as u64;
-        }
-    }
-
     fn take_control(&mut self) {
         loop {
             match self.control.try_recv() {
@@ -516,9 +309,14 @@ impl<B: Backend> CoreLoop<B> {
     fn shard_message(&mut self, message: ToShard) {
         let event = match message {
             ToShard::Version { version, flushed, retired } => Event::Version { version, flushed, retired },
-            ToShard::SegmentReady(segment) => Event::SegmentReady(segment),
+            ToShard::SegmentReady(segment) => {
+                self.segment_failure = None;
+                Event::SegmentReady(segment)
+            }
             ToShard::SegmentFailed(errno) => {
-                log::warn!("core {}: no new log segment for now: {errno}", self.net.core);
+                if self.segment_failure.replace(errno) != Some(errno) {
+                    log::warn!("core {}: no new log segment for now, trying on: {errno}", self.net.core);
+                }
                 if !errno.is_out_of_space() {
                     return;
                 }
@@ -569,14 +367,6 @@ impl<B: Backend> CoreLoop<B> {
             }
         }
         self.arrivals = arrivals;
-    }
-
-    /// A connection that had too many replies outstanding may go on.
-    fn wake_paused(&mut self, id: ConnectionId) {
-        let Some(connection) = self.net.connections.get_mut(id) else { return };
-        if connection.receiving != Receiving::Yes && !connection.is_backed_up() {
-            self.make_ready(id);
-        }
     }
 
     /// Runs requests of the connections that have some, in turns, within the budget.
@@ -726,51 +516,6 @@ impl<B: Backend> CoreLoop<B> {
         net.mailboxes.publish(net.seqno, |waker| backend.wake_peer(waker));
     }
 
-    /// One send per connection with something to send.
-    fn send_outputs(&mut self) {
-        let acked = self.net.acked;
-        if acked > self.log_seen {
-            self.log_seen = acked;
-            for id in std::mem::take(&mut self.awaiting_log) {
-                if let Some(connection) = self.net.connections.get_mut(id) {
-                    connection.awaits_log = false;
-                }
-                self.net.mark_dirty(id);
-            }
-        }
-        let dirty = std::mem::take(&mut self.net.dirty);
-        for id in dirty {
-            let Some(connection) = self.net.connections.get_mut(id) else { continue };
-            connection.is_dirty = false;
-            if connection.closing == Closing::Now {
-                continue;
-            }
-            let bytes_max = connection.output_bytes_max(self.shared.config.max_output_bytes);
-            if connection.is_overflowing || connection.unsent_bytes() > bytes_max {
-                log::warn!("closing a connection that does not read its replies: {bytes_max} bytes wait");
-                self.net.metrics.net.connections_dropped += 1;
-                self.close_now(id);
-                continue;
-            }
-            if let Some(bytes) = connection.output.take_sendable(acked) {
-                let (now_ns, latencies) = (self.now.monotonic_ns, &mut self.net.metrics.latencies);
-                connection.output.take_stamps(|kind, since_ns, count| {
-                    latencies.record(kind, now_ns.saturating_sub(since_ns), count, now_ns);
-                });
-                self.send(id, bytes, 0);
-                continue;
-            }
-            if connection.output.waits_for(acked).is_some() {
-                if !connection.awaits_log {
-                    connection.awaits_log = true;
-                    self.awaiting_log.push(id);
-                }
-            } else if connection.closing == Closing::AfterReplies && connection.is_drained() {
-                self.close_now(id);
-            }
-        }
-    }
-
     fn maintain(&mut self) {
         self.shard.handle(self.now.monotonic_ns, Event::Maintain, &mut self.net);
         self.settle();
@@ -785,27 +530,6 @@ impl<B: Backend> CoreLoop<B> {
         if self.now.monotonic_ns >= self.sweep_due_ns {
             self.sweep_due_ns = self.now.monotonic_ns + SWEEP_INTERVAL_NS;
             self.sweep();
-        }
-    }
-
-    /// Drops connections that are too slow.
-    fn sweep(&mut self) {
-        let now_ns = self.now.monotonic_ns;
-        for id in self.net.connections.ids() {
-            let Some(connection) = self.net.connections.get_mut(id) else { continue };
-            let late = |since: Option<u64>| {
-                since.is_some_and(|since| now_ns.saturating_sub(since) > REQUEST_DEADLINE_NS)
-            };
-            if connection.unsent_bytes() > OUTPUT_BYTES_PAUSE {
-                // Replies can pile up behind the last request, when nothing else would notice.
-                connection.backed_up_since_ns.get_or_insert(now_ns);
-            }
-            // While no send is under way it is not the client that is slow.
-            let is_unread = connection.output.sending() > 0 && late(connection.backed_up_since_ns);
-            if connection.closing != Closing::Now && (late(connection.request_since_ns) || is_unread) {
-                self.net.metrics.net.connections_dropped += 1;
-                self.close_now(id);
-            }
         }
     }
 
