@@ -1,7 +1,8 @@
 //! Whole nodes through seeded lives and crashes. One failing seed fails the test, and is printed with the command
 //! that replays it.
 //!
-//! `TSKV_SIM_SECONDS` says for how long new seeds are run (20), `TSKV_SIM_SEED` runs that one only, and
+//! `TSKV_SIM_SECONDS` says for how long new seeds are run (20), `TSKV_SIM_SEEDS_MIN` how many at least (10), `TSKV_SIM_SEEDS_MAX` how many at most,
+//! `TSKV_SIM_SEED` runs that one only, and
 //! `TSKV_SIM_TRACE=1` prints its trace as well. Stored seeds of `tests/seeds/` always run first.
 #![expect(clippy::unwrap_used, reason = "a failed step of a test fails the test")]
 #![expect(clippy::disallowed_methods, reason = "the time box of the test is real time, on real threads")]
@@ -14,9 +15,10 @@ use tskv::simulator::{Summary, Violation, run_seed, trace_seed};
 
 /// New seeds begin here on every run: what CI runs today it runs tomorrow, and more of it on a faster machine.
 const SEED_FIRST: u64 = 1;
-/// Fewer seeds within the time box say too little.
-const SEEDS_MIN: u64 = 10;
+/// Fewer new seeds say too little: the time box is stretched until so many have run, up to a limit.
+const SEEDS_MIN_DEFAULT: u64 = 10;
 const SECONDS_DEFAULT: u64 = 20;
+const STRETCH: Duration = Duration::from_secs(600);
 
 fn number_of(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -54,14 +56,20 @@ fn add(total: &mut Summary, one: &Summary) {
 }
 
 /// Runs stored seeds, then new ones until the time is over; stops at the first failure.
-fn run_seeds(stored: &[u64], seconds: u64) -> Result<(u64, Summary), Violation> {
+fn run_seeds(stored: &[u64], seconds: u64, seeds_min: u64) -> Result<(u64, Summary), Violation> {
     let until = Instant::now() + Duration::from_secs(seconds);
+    let seeds_max = number_of("TSKV_SIM_SEEDS_MAX");
+    let is_over = |new_seeds: u64| {
+        let now = Instant::now();
+        let enough = now >= until && (new_seeds >= seeds_min || now >= until + STRETCH);
+        enough || seeds_max.is_some_and(|max| new_seeds >= max)
+    };
     let next = AtomicU64::new(0);
     let outcome: Mutex<Result<(u64, Summary), Violation>> = Mutex::new(Ok((0, Summary::default())));
     let worker = || loop {
         let nth = next.fetch_add(1, Ordering::Relaxed);
         let is_new = nth >= stored.len() as u64;
-        if outcome.lock().unwrap().is_err() || (is_new && Instant::now() >= until) {
+        if outcome.lock().unwrap().is_err() || (is_new && is_over(nth - stored.len() as u64)) {
             return;
         }
         let new = SEED_FIRST + nth.saturating_sub(stored.len() as u64);
@@ -98,10 +106,13 @@ fn nodes_keep_their_promises_through_seeded_crashes() {
     }
     let stored = stored_seeds();
     let seconds = number_of("TSKV_SIM_SECONDS").unwrap_or(SECONDS_DEFAULT);
-    match run_seeds(&stored, seconds) {
+    let seeds_min = number_of("TSKV_SIM_SEEDS_MIN").unwrap_or(SEEDS_MIN_DEFAULT);
+    let began = Instant::now();
+    match run_seeds(&stored, seconds, seeds_min) {
         Ok((count, total)) => {
-            println!("{count} seeds in {seconds} s, {} of them stored: {total:?}", stored.len());
-            assert!(count >= SEEDS_MIN + stored.len() as u64, "only {count} seeds in {seconds} s");
+            let took = began.elapsed().as_secs();
+            println!("{count} seeds in {took} s, {} of them stored: {total:?}", stored.len());
+            assert!(count >= seeds_min + stored.len() as u64, "only {count} seeds in {took} s");
             assert!(total.acknowledged > 0 && total.answered > 0 && total.replayed > 0, "{total:?}");
             assert!(total.opens_cut > 0 && total.rests > 0, "{total:?}");
         }
