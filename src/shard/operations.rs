@@ -1,7 +1,7 @@
 //! The life of an operation: it starts, runs in steps, waits, is resumed, and ends with its reply.
 
 use super::effect::Effects;
-use super::park::{Hold, ParkId, ParkState, Parked, Queued};
+use super::park::{Hold, ParkId, ParkState, Parked, Queued, has_several_series};
 use super::{Pause, Shard, Task};
 use crate::model::{Command, Lsn, OperationId, Reply, ReplyError};
 use crate::storage::sstable::TableError;
@@ -343,6 +343,8 @@ impl FinalError {
 fn hold_of<'a>(command: &'a Command<'_>) -> Hold<'a> {
     match (writes(command), command.key()) {
         (false, _) => Hold::Nothing,
+        // A batch that waits would else be overtaken on all its series but the first.
+        (true, Some(_)) if has_several_series(command) => Hold::Everything,
         (true, None) => Hold::Everything,
         (true, Some(series)) => Hold::Series(series),
     }

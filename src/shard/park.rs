@@ -216,7 +216,7 @@ impl Parking {
 }
 
 /// Whether a batch is of more than one series: it then waits until none of them is held.
-fn has_several_series(command: &Command<'_>) -> bool {
+pub(super) fn has_several_series(command: &Command<'_>) -> bool {
     let Command::PutBatch { entries } = command else { return false };
     entries.iter().skip(1).zip(entries).any(|(entry, before)| entry.series != before.series)
 }
