@@ -291,7 +291,19 @@ impl StoredCommand {
     /// Bytes that it keeps alive.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Self>()
+        let value_bytes = |value: &OwnedValue| match value {
+            OwnedValue::Bytes(bytes) => bytes.len(),
+            OwnedValue::F64(_) | OwnedValue::I64(_) => 0,
+        };
+        let kept = match &self.kind {
+            StoredKind::Put { value, .. } => value_bytes(value),
+            StoredKind::PutBatch { entries } => {
+                let values: usize = entries.iter().map(|(_, _, value)| value_bytes(value)).sum();
+                entries.capacity() * size_of::<(usize, Slot, OwnedValue)>() + values
+            }
+            _ => 0,
+        };
+        self.bytes.len() + kept + size_of::<Self>()
     }
     /// Borrows it as a command.
     #[must_use]
