@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Who may import whom. A module may always import itself; what is not listed may import nothing.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("limits", &[]),
     ("encoding", &[]),
     ("metrics", &[]),
@@ -25,6 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
         &["shard", "protocol", "jobs", "io", "storage", "model", "buffer", "config", "metrics", "limits"],
     ),
     ("client", &["protocol", "model", "limits"]),
+    ("load", &["client", "protocol", "io", "model", "buffer", "metrics", "encoding", "limits"]),
     (
         "simulator",
         &[
@@ -35,7 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     (
         "cli",
         &[
-            "server", "client", "config", "jobs", "io", "storage", "protocol", "metrics", "encoding",
+            "server", "client", "config", "load", "jobs", "io", "storage", "protocol", "metrics", "encoding",
             "model", "limits",
         ],
     ),
