@@ -42,8 +42,14 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
 ];
 /// Of `io`, `jobs` may see the files and the threads, never a backend.
 const JOBS_MAY_SEE_OF_IO: [&str; 6] = ["Files", "Spawner", "FileLock", "DirEntry", "EntryKind", "Errno"];
-/// Of `io` and `storage`, `config` may see what an operator chooses.
-const CONFIG_MAY_SEE: [&str; 2] = ["crate::io::BackendKind", "crate::storage::wal::SyncPolicy"];
+/// Of `io` and `storage`, `config` may see what an operator chooses, and how large a write the log takes.
+const CONFIG_MAY_SEE: [&str; 5] = [
+    "crate::io::BackendKind",
+    "crate::storage::wal::SyncPolicy",
+    "crate::storage::wal::Record",
+    "crate::storage::wal::record_bytes",
+    "crate::storage::wal::record_bytes_max",
+];
 /// The files that may hold `unsafe`: what talks to the kernel, and what the kernel writes into.
 const UNSAFE_FILES: [&str; 12] = [
     "src/buffer/mod.rs",
