@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "real threads and real time: the daemon is a real process")]
 
 mod clients;
+mod connections;
 mod data_set;
 mod environment;
 mod odd_starts;
