@@ -80,6 +80,7 @@ pub(super) fn recover(
         for (seq, entry) in segments {
             let input = check_segment(state, inventory, seq, entry)?;
             let end = replay.segment(state, &input, &keys)?;
+            check_former_life(state, &input, &end)?;
             seqno_max = seqno_max.max(end.seqnos.map_or(Seqno(0), |(_, max)| max));
             report.segments += 1;
             report.records += end.records;
@@ -133,6 +134,21 @@ pub(super) fn check_segment(
         return Err(OpenError::Damaged(Corruption::new(path, at, expected, found.to_string())));
     }
     Ok(ReplayInput { seq, stream: entry.stream, salt: entry.salt, bytes: entry.bytes, file: path })
+}
+
+/// A file is recycled only when its segment is retired: one that holds a segment which is still live is a copy that
+/// was put in the place of this one.
+pub(super) fn check_former_life(
+    state: &State,
+    input: &ReplayInput,
+    end: &SegmentEnd,
+) -> Result<(), OpenError> {
+    let Some(former) = end.former_life.filter(|former| state.segments.contains_key(former)) else {
+        return Ok(());
+    };
+    let expected = format!("segment {:016x}", input.seq.0);
+    let found = format!("a copy of segment {:016x}, which is in use", former.0);
+    Err(OpenError::Damaged(Corruption::new(&input.file, 0, expected, found)))
 }
 
 struct Replay<'a> {

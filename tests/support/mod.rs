@@ -25,6 +25,12 @@ pub(crate) fn tskv() -> Command {
     command
 }
 
+/// Reports a test, or a part of one, that this machine has no means for. `scripts/test.sh` looks for the line and knows
+/// how to ask for the means; the test harness would swallow what `eprintln!` prints.
+pub(crate) fn skipped(means: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED[{means}]: {why}");
+}
+
 /// A daemon on ports that the kernel chose; killed when dropped.
 pub(crate) struct Daemon {
     child: Child,
@@ -72,6 +78,19 @@ impl Daemon {
         self.ready_line = receiver.recv_timeout(READY_TIMEOUT).unwrap_or_default();
         assert!(self.ready_line.starts_with("tskv ready "), "no ready line; the log:\n{}", self.log());
         self
+    }
+    /// Waits until it serves or has ended; in that case its exit status and what it said.
+    pub(crate) fn serving_or_ended(mut self) -> Result<Self, (Option<i32>, String)> {
+        let stdout = self.child.stdout.take().unwrap();
+        let mut line = String::new();
+        // A daemon that ends closes its stdout.
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        if line.starts_with("tskv ready ") {
+            self.ready_line = line;
+            return Ok(self);
+        }
+        let (status, log) = self.wait();
+        Err((status.code(), log))
     }
     /// A field of the ready line.
     pub(crate) fn field(&self, name: &str) -> &str {
