@@ -45,8 +45,9 @@ const JOBS_MAY_SEE_OF_IO: [&str; 6] = ["Files", "Spawner", "FileLock", "DirEntry
 /// Of `io` and `storage`, `config` may see what an operator chooses.
 const CONFIG_MAY_SEE: [&str; 2] = ["crate::io::BackendKind", "crate::storage::wal::SyncPolicy"];
 /// The files that may hold `unsafe`: what talks to the kernel, and what the kernel writes into.
-const UNSAFE_FILES: [&str; 13] = [
+const UNSAFE_FILES: [&str; 15] = [
     "src/buffer/mod.rs",
+    "src/buffer/quarantine.rs",
     "src/io/epoll/file_call.rs",
     "src/io/epoll/poller.rs",
     "src/io/os_files.rs",
@@ -58,6 +59,7 @@ const UNSAFE_FILES: [&str; 13] = [
     "src/io/sys/thread.rs",
     "src/io/uring/completion.rs",
     "src/io/uring/submission.rs",
+    "tests/backend_contract/canary.rs",
     "tests/fuzz/bodies/allocation.rs",
 ];
 /// Modules that no `expect` can open to `unsafe`.
