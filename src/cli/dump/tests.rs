@@ -6,7 +6,7 @@ use crate::cli::check;
 use crate::jobs::{StoreOptions, open_store};
 use crate::limits::PAGE_BYTES;
 use crate::model::{SegmentSeq, StoreId, StreamId, TableId, TimeUnit};
-use crate::storage::sstable::{TableBuilder, TableOptions};
+use crate::storage::sstable::{Effort, TableBuilder, TableOptions};
 use crate::storage::wal::{SegmentSpec, StreamOptions, StreamWriter, SyncPolicy, WalIo, WalOutcome};
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn damage_makes_the_check_fail() {
     bytes[middle] ^= 1;
     std::fs::write(&manifest, bytes).unwrap();
     let outcome = check::run(&DataArgs { data: store.path().to_owned() });
-    assert!(matches!(outcome, Err(CliError::Negative)), "{outcome:?}");
+    assert!(matches!(outcome, Err(CliError::Damaged(_))), "{outcome:?}");
     let absent = check::run(&DataArgs { data: store.path().join("absent") });
     assert!(absent.is_err() && !store.path().join("absent").exists(), "a check creates nothing");
 }
@@ -83,6 +83,7 @@ fn table_is_told_to_the_last_entry() {
         span: Some((0, 999)),
         level: 0,
         bloom_bits: 10,
+        effort: Effort::Quick,
     };
     let mut builder = TableBuilder::new(options);
     let put = |number| EntryOp::Put(Value::F64(number));
