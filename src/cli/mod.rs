@@ -9,7 +9,7 @@ mod args;
 mod bench;
 mod check;
 mod connect;
-mod csv;
+pub mod csv;
 mod dump;
 mod error;
 mod export;
