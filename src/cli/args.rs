@@ -20,7 +20,7 @@ use std::path::PathBuf;
   tskv get cpu.idle
   redis-cli -p 7878 TS.RANGE cpu.idle - +
 
-Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the store is damaged."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -101,7 +101,7 @@ Series come in byte order, timestamps ascending.")]
   tskv check ./tskv-data
 
 Reads every byte that a checksum covers: manifest, tables, log. Changes nothing. Names file and offset
-of each damaged place. Exit status 1 when there is damage, or when the check could not be made.")]
+of each damaged place. Exit status 3 when there is damage, 1 when the check could not be made.")]
     Check(DataArgs),
     /// Print a file of a data directory in words: a log segment, a table, a manifest
     #[command(after_help = "Examples:

@@ -38,5 +38,5 @@ pub(super) fn run(args: &DataArgs) -> Result<(), CliError> {
         output.flush()
     };
     write().map_err(|error| CliError::output(&error))?;
-    if summary.damages > 0 { Err(CliError::Negative) } else { Ok(()) }
+    if summary.damages > 0 { Err(CliError::Damaged("the store is damaged".to_owned())) } else { Ok(()) }
 }

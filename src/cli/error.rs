@@ -11,6 +11,8 @@ pub(super) enum CliError {
     Usage(String),
     /// It was tried and failed; exit status 1.
     Failed(String),
+    /// Bytes of the store are damaged or missing; exit status 3, which no restart changes.
+    Damaged(String),
     /// It worked and the answer is no, already said; exit status 1.
     Negative,
     /// Nobody reads our output any more, as in `tskv scan … | head`; quiet, exit status 141 as the shell shows SIGPIPE.
@@ -40,6 +42,10 @@ impl CliError {
             Self::Failed(message) => {
                 eprintln!("tskv: {message}");
                 ExitCode::FAILURE
+            }
+            Self::Damaged(message) => {
+                eprintln!("tskv: {message}");
+                ExitCode::from(3)
             }
             Self::Negative => ExitCode::FAILURE,
             Self::OutputClosed => ExitCode::from(141),

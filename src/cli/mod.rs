@@ -1,6 +1,6 @@
 //! The command line: `tskv serve` and the tools around it.
 //!
-//! Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 141 when the reader of the output went away. What
+//! Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the store is damaged, 141 when the reader of the output went away. What
 //! a command prints for its caller goes to stdout, everything else to stderr.
 #![forbid(unsafe_code)]
 

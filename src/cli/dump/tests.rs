@@ -55,7 +55,7 @@ fn damage_makes_the_check_fail() {
     bytes[middle] ^= 1;
     std::fs::write(&manifest, bytes).unwrap();
     let outcome = check::run(&DataArgs { data: store.path().to_owned() });
-    assert!(matches!(outcome, Err(CliError::Negative)), "{outcome:?}");
+    assert!(matches!(outcome, Err(CliError::Damaged(_))), "{outcome:?}");
     let absent = check::run(&DataArgs { data: store.path().join("absent") });
     assert!(absent.is_err() && !store.path().join("absent").exists(), "a check creates nothing");
 }
