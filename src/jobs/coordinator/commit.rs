@@ -77,6 +77,9 @@ impl Coordinator {
             self.commit_retry_ns = self.retry_at();
             self.failed(COMMIT_FAILED, &error);
             self.tell_commit_failed(&error);
+            // What they wait for is not durable, and nobody knows when it will be.
+            self.fail_barriers(&error);
+            self.fail_compactions(&error);
             return;
         }
         self.status.edits_total += 1;
