@@ -13,6 +13,8 @@ pub(super) enum CliError {
     Failed(String),
     /// It worked and the answer is no, already said; exit status 1.
     Negative,
+    /// It could not even be tried, by a command whose answer no has exit status 1 already; exit status 3.
+    Refused(String),
     /// Nobody reads our output any more, as in `tskv scan … | head`; quiet, exit status 141 as the shell shows SIGPIPE.
     OutputClosed,
 }
@@ -40,6 +42,10 @@ impl CliError {
             Self::Failed(message) => {
                 eprintln!("tskv: {message}");
                 ExitCode::FAILURE
+            }
+            Self::Refused(message) => {
+                eprintln!("tskv: {message}");
+                ExitCode::from(3)
             }
             Self::Negative => ExitCode::FAILURE,
             Self::OutputClosed => ExitCode::from(141),
