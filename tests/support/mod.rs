@@ -94,6 +94,11 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+    /// SIGKILL, where more is to be asked of it.
+    pub(crate) fn kill_now(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
     /// SIGTERM, and waits for the end.
     pub(crate) fn terminate(mut self) {
         let pid = self.pid().to_string();
