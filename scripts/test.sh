@@ -134,7 +134,7 @@ fi
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --all-targets -- -D warnings
 # The seeded suites get their time below, optimised; here they run just long enough to be seen to work.
-step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_SIM_SECONDS=5 cargo test --no-fail-fast --lib --bins --tests
+step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_SIM_SECONDS=5 TSKV_ROT_SECONDS=1 cargo test --no-fail-fast --lib --bins --tests
 step 'benchmarks, tiny' cargo test --no-fail-fast --bench '*'
 step 'doc tests' cargo test --doc
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
@@ -144,6 +144,7 @@ step 'systemd unit' systemd-analyze security --offline=true --threshold=20 scrip
 # The profile `sim` is a release build with all assertions on. Full counts are in the tests themselves.
 seeded=(cargo test --profile sim --no-fail-fast)
 step 'seeded: storage, jobs' "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
+step 'seeded: rot' env TSKV_ROT_SECONDS=20 "${seeded[@]}" --test rot -- --show-output in_memory
 step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
 if [ -e tests/simulation.rs ]; then
     step 'seeded: simulation' env TSKV_SIM_SECONDS=120 TSKV_SIM_SEEDS_MIN=200 \
@@ -154,7 +155,7 @@ echo
 echo "ran on $(nproc) CPUs, Linux $(uname -r), in $SECONDS s; logs in $LOGS:"
 printf '  %s\n' "${summary[@]}"
 echo "the seeded suites reached:"
-grep -hE '^kill -9, |^[0-9]+ seeds? in ' "$LOGS"/seeded*.log | sed 's/^/  /' || echo '  nothing that they told'
+grep -hE '^kill -9, |^[0-9]+ (seeds? in|rotten stores) ' "$LOGS"/seeded*.log | sed 's/^/  /' || echo '  nothing that they told'
 report_skips
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

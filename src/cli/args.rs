@@ -20,7 +20,7 @@ use std::path::PathBuf;
   tskv get cpu.idle
   redis-cli -p 7878 TS.RANGE cpu.idle - +
 
-Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the store is damaged."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -101,7 +101,7 @@ Series come in byte order, timestamps ascending.")]
   tskv check ./tskv-data
 
 Reads every byte that a checksum covers: manifest, tables, log. Changes nothing. Names file and offset
-of each damaged place. Exit status 1 when there is damage, or when the check could not be made.")]
+of each damaged place. Exit status 3 when there is damage, 1 when the check could not be made.")]
     Check(DataArgs),
     /// Say what is damaged in a data directory and what a repair would lose; repair it with --apply
     #[command(after_help = "Examples:
@@ -116,8 +116,8 @@ is renamed to *.quarantine (`tskv dump` reads it all the same), and files that a
 alone. A repair that was cut short is simply run again. Stop the daemon first, and if there is room,
 copy the directory.
 
-Exit status: 0 nothing to repair, or repaired; 1 damage found and nothing changed; 2 wrong usage;
-3 not tried: in use, no store there, written by a newer tskv, or the machine refused something.")]
+Exit status: 0 nothing to repair, or repaired; 3 damage found and nothing changed; 2 wrong usage;
+1 not done: in use, no store there, written by a newer tskv, or the machine refused something.")]
     Repair(RepairArgs),
     /// Print a file of a data directory in words: a log segment, a table, a manifest
     #[command(after_help = "Examples:
@@ -128,7 +128,7 @@ Exit status: 0 nothing to repair, or repaired; 1 damage found and nothing change
 
 A damaged file is read as far as it goes: each damaged place is named, and reading goes on behind it.
 Files that a repair renamed to *.quarantine are read too. The data directory's LOCK is taken meanwhile:
-stop the daemon first. Exit status 1 when there is damage.")]
+stop the daemon first. Exit status 3 when there is damage.")]
     Dump(DumpArgs),
     /// Measure put and get against a running daemon, or against any server that speaks RESP
     #[command(after_help = "Examples:

@@ -56,7 +56,7 @@ fn dump(args: &DumpArgs, output: &mut impl Write) -> Result<(), CliError> {
         let known = "CURRENT, manifest/M-*.log, wal/*.wal, tables/*.sst, or one of them as *.quarantine";
         return Err(CliError::Usage(format!("{shown} is none of {known}")));
     }
-    if dump.damages > 0 { Err(CliError::Negative) } else { Ok(()) }
+    if dump.damages > 0 { Err(CliError::Damaged("the file is damaged".to_owned())) } else { Ok(()) }
 }
 
 /// Where a file lies.

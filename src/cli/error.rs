@@ -11,10 +11,10 @@ pub(super) enum CliError {
     Usage(String),
     /// It was tried and failed; exit status 1.
     Failed(String),
+    /// Bytes of the store are damaged or missing; exit status 3, which no restart changes.
+    Damaged(String),
     /// It worked and the answer is no, already said; exit status 1.
     Negative,
-    /// It could not even be tried, by a command whose answer no has exit status 1 already; exit status 3.
-    Refused(String),
     /// Nobody reads our output any more, as in `tskv scan … | head`; quiet, exit status 141 as the shell shows SIGPIPE.
     OutputClosed,
 }
@@ -43,7 +43,7 @@ impl CliError {
                 eprintln!("tskv: {message}");
                 ExitCode::FAILURE
             }
-            Self::Refused(message) => {
+            Self::Damaged(message) => {
                 eprintln!("tskv: {message}");
                 ExitCode::from(3)
             }

@@ -1,8 +1,7 @@
 //! The command line: `tskv serve` and the tools around it.
 //!
-//! Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 141 when the reader of the output went away; `repair`
-//! alone has 3, for what could not be tried. What a command prints for its caller goes to stdout, everything else to
-//! stderr.
+//! Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the store is damaged, 141 when the reader of the
+//! output went away. What a command prints for its caller goes to stdout, everything else to stderr.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -10,7 +9,7 @@ mod args;
 mod bench;
 mod check;
 mod connect;
-mod csv;
+pub mod csv;
 mod dump;
 mod error;
 mod export;

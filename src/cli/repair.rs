@@ -13,10 +13,10 @@ use std::sync::Arc;
 /// Runs the repair.
 pub(super) fn run(args: &RepairArgs) -> Result<(), CliError> {
     let data = &args.data;
-    let refused = |error: &dyn std::fmt::Display| CliError::Refused(format!("{}: {error}", data.display()));
+    let refused = |error: &dyn std::fmt::Display| CliError::Failed(format!("{}: {error}", data.display()));
     // `OsFiles` creates what is missing; a repair must not.
     if !data.is_dir() {
-        return Err(CliError::Refused(format!("{} is no directory", data.display())));
+        return Err(CliError::Failed(format!("{} is no directory", data.display())));
     }
     let files: Arc<dyn Files> = Arc::new(OsFiles::new(data).map_err(|error| refused(&error))?);
     let options = RepairOptions {
@@ -29,7 +29,11 @@ pub(super) fn run(args: &RepairArgs) -> Result<(), CliError> {
     let mut output = Output::stdout();
     let told = if args.json { tell_json(&report, &mut output) } else { tell(&report, &mut output) };
     told.and_then(|()| output.flush()).map_err(|error| CliError::output(&error))?;
-    if report.steps.is_empty() || report.applied { Ok(()) } else { Err(CliError::Negative) }
+    if report.steps.is_empty() || report.applied {
+        Ok(())
+    } else {
+        Err(CliError::Damaged("the store is damaged".to_owned()))
+    }
 }
 
 fn tell(report: &RepairReport, output: &mut impl Write) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use super::error::{ConfigError, Origin};
 use super::flags::{FLAGS, Flag};
-use super::{Config, limits};
+use super::{Config, contradictions};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -65,7 +65,8 @@ impl Sources {
                 reason,
             })?;
         }
-        check_together(&config)?;
+        contradictions::refuse(&config)?;
+        warnings.extend(contradictions::doubts(&config));
         Ok(Loaded { config, warnings })
     }
 }
@@ -211,41 +212,6 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(0)
-}
-
-/// What only shows when the settings are seen together.
-fn check_together(config: &Config) -> Result<(), ConfigError> {
-    let conflict = |reason| Err(ConfigError::Conflict { reason });
-    for (index, address) in config.listen.iter().enumerate() {
-        let taken = |other: &std::net::SocketAddr| address.port() != 0 && other == address;
-        if config.listen.iter().take(index).any(taken) {
-            return conflict(format!("--listen names {address} twice; once is enough"));
-        }
-        if config.admin.as_ref().is_some_and(taken) {
-            return conflict(format!("--listen and --admin both name {address}; give one another port"));
-        }
-    }
-    let frame = config.max_value_bytes + limits::SERIES_BYTES_MAX + 3 * limits::PAGE_BYTES;
-    if frame as u64 > config.wal_segment_bytes {
-        return conflict(format!(
-            "a value of --max-value-bytes ({}) does not fit into a log file of --wal-segment-bytes ({}); \
-             raise the second to at least {frame}",
-            config.max_value_bytes, config.wal_segment_bytes
-        ));
-    }
-    if config.max_query_memory < config.max_value_bytes + limits::RECEIVE_BYTES {
-        return conflict(format!(
-            "one value of --max-value-bytes ({}) exceeds --max-query-memory ({}); raise the second",
-            config.max_value_bytes, config.max_query_memory
-        ));
-    }
-    if config.data.exists() && !config.data.is_dir() {
-        return conflict(format!(
-            "--data {} is a file; it must be a directory, or not exist yet",
-            config.data.display()
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use super::error::OpenError;
 use super::layout::Inventory;
 use super::open::{later_segment, read_manifest, take_lock};
-use super::recover::{by_stream, check_segment};
+use super::recover::{by_stream, check_former_life, check_segment};
 use super::table_files::{FileSource, load_table, read_block};
 use crate::encoding::Corruption;
 use crate::io::{FileLock, Files};
@@ -104,7 +104,8 @@ pub struct CheckSummary {
 /// Verifies the store below `files`, which nobody may have open; `process` goes into the lock file meanwhile.
 ///
 /// # Errors
-/// When it is in use, there is no store, or the directory cannot be listed. Damage is no error: it is reported.
+/// When it is in use, there is no store, the directory cannot be listed or holds a store of a newer tskv. Damage is no
+/// error: it is reported, unless something else than a file or directory bears one of the store's own names.
 pub fn check_store(
     files: &dyn Files,
     process: u32,
@@ -120,6 +121,8 @@ pub fn check_store(
             let (doing, file) = ("looking for CURRENT in", PathBuf::new());
             return Err(OpenError::Io { doing, file, source: std::io::ErrorKind::NotFound.into() });
         }
+        // Nothing of a newer tskv's store can be judged, and none of it need be damaged.
+        Err(error) if error.is_newer() => return Err(error),
         Err(error) => {
             check.damage(error);
             return Ok(check.summary);
@@ -201,6 +204,7 @@ impl Check<'_> {
                     let mut source = source.map_err(OpenError::io("reading", &input.file))?;
                     let mut visit = |_, _: Record<'_>| ControlFlow::Continue(());
                     let end = replay_segment(state.store, &input, &mut source, &mut visit)?;
+                    check_former_life(&state.segments, &input, &end)?;
                     Ok((input, end))
                 });
                 match replayed {

@@ -77,6 +77,7 @@ pub(super) fn recover(
         for (seq, entry) in segments {
             let input = check_segment(state, inventory, seq, entry)?;
             let end = replay(&mut refill, state, &input, &keys)?;
+            check_former_life(&state.segments, &input, &end)?;
             seqno_max = seqno_max.max(end.seqnos.map_or(Seqno(0), |(_, max)| max));
             report.segments += 1;
             report.records += end.records;
@@ -148,4 +149,19 @@ fn replay(
     let end = replay_segment(state.store, input, &mut source, &mut visit);
     refill.outcome()?;
     Ok(end?)
+}
+
+/// A file is recycled only when its segment is retired: one that holds a segment which is still live is a copy that
+/// was put in the place of this one.
+pub(super) fn check_former_life(
+    live: &BTreeMap<SegmentSeq, SegmentEntry>,
+    input: &ReplayInput,
+    end: &SegmentEnd,
+) -> Result<(), OpenError> {
+    let Some(former) = end.former_life.filter(|former| live.contains_key(former)) else {
+        return Ok(());
+    };
+    let expected = format!("segment {:016x}", input.seq.0);
+    let found = format!("a copy of segment {:016x}, which is in use", former.0);
+    Err(OpenError::Damaged(Corruption::new(&input.file, 0, expected, found)))
 }

@@ -8,7 +8,7 @@ use crate::limits::PAGE_BYTES;
 use crate::model::{
     DeleteScope, EntryOp, SegmentSeq, Seqno, Slot, StoreId, StreamId, TableId, TimeUnit, Value,
 };
-use crate::storage::sstable::{TableBuilder, TableOptions};
+use crate::storage::sstable::{Effort, TableBuilder, TableOptions};
 use crate::storage::wal::{Record, SegmentSpec, StreamOptions, StreamWriter, SyncPolicy, WalIo, WalOutcome};
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ fn damage_makes_the_check_fail() {
     bytes[middle] ^= 1;
     std::fs::write(&manifest, bytes).unwrap();
     let outcome = check::run(&DataArgs { data: store.path().to_owned() });
-    assert!(matches!(outcome, Err(CliError::Negative)), "{outcome:?}");
+    assert!(matches!(outcome, Err(CliError::Damaged(_))), "{outcome:?}");
     let absent = check::run(&DataArgs { data: store.path().join("absent") });
     assert!(absent.is_err() && !store.path().join("absent").exists(), "a check creates nothing");
 }
@@ -91,6 +91,7 @@ fn table_is_told_to_the_last_entry() {
         span: Some((0, 999)),
         level: 0,
         bloom_bits: 10,
+        effort: Effort::Quick,
     };
     let mut builder = TableBuilder::new(options);
     let put = |number| EntryOp::Put(Value::F64(number));
@@ -115,7 +116,7 @@ fn table_is_told_to_the_last_entry() {
     // Without a footer the blocks are found all the same.
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let (text, outcome) = dumped_all(&path, None);
-    assert!(matches!(outcome, Err(CliError::Negative)), "damage is an error");
+    assert!(matches!(outcome, Err(CliError::Damaged(_))), "damage is an error");
     for part in ["DAMAGED", "byte by byte", "5 1 = f64 1.5", "7 3 = 2 bytes"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
@@ -123,7 +124,7 @@ fn table_is_told_to_the_last_entry() {
     bytes[10] ^= 1;
     std::fs::write(&aside, &bytes).unwrap();
     let (text, outcome) = dumped_all(&aside, None);
-    assert!(matches!(outcome, Err(CliError::Negative)), "damage is an error");
+    assert!(matches!(outcome, Err(CliError::Damaged(_))), "damage is an error");
     for part in ["DAMAGED", "3 entries", "it held 'a' 1 to 'b\\n' 3"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
@@ -190,7 +191,7 @@ fn segment_is_read_on_behind_damage() {
         damaged[offset] ^= 1;
         std::fs::write(&path, &damaged).unwrap();
         let (text, outcome) = dumped_all(&path, None);
-        assert!(matches!(outcome, Err(CliError::Negative)), "{text}");
+        assert!(matches!(outcome, Err(CliError::Damaged(_))), "{text}");
         assert_eq!(text.matches(" put 'a'").count(), kept, "offset {offset}\n{text}");
         assert!(text.contains("DAMAGED"), "{text}");
     }

@@ -8,6 +8,7 @@ use super::survey::Survey;
 use crate::io::Files;
 use crate::jobs::error::OpenError;
 use crate::jobs::layout::Inventory;
+use crate::jobs::recover::check_former_life;
 use crate::jobs::refill::Refill;
 use crate::jobs::table_files::FileSource;
 use crate::limits::PAGE_BYTES;
@@ -216,8 +217,10 @@ fn examine_segment(
         ControlFlow::Continue(())
     };
     let prefix = replay_prefix(survey.store, &input, &mut source, &mut note)?;
-    let damage = prefix.damage.map(OpenError::from).or_else(missing);
-    Ok(Examined { input, end: prefix.end, damage, complete: prefix.complete, is_there: true, extent })
+    let copied = check_former_life(&survey.segments, &input, &prefix.end).err();
+    let complete = prefix.complete && copied.is_none();
+    let damage = prefix.damage.map(OpenError::from).or(copied).or_else(missing);
+    Ok(Examined { input, end: prefix.end, damage, complete, is_there: true, extent })
 }
 
 fn note_record(extent: &mut Extent, seqno: Seqno, record: &Record<'_>) {

@@ -163,6 +163,14 @@ impl FrameHeader {
         let life = Life { seq, salt, stream: StreamId(reader.u16().ok()?) };
         Self::decode(bytes, life, page).map(|_| life)
     }
+    /// Whether what stands here was meant for this life and is no frame of it at this place: rotten, torn, or a write
+    /// that went astray. Damage that hits both parts of the identity at once is not seen.
+    pub(super) fn leaves_a_trace(bytes: &[u8], life: Life) -> bool {
+        let (seq, salt) = life.identity();
+        let field = |at: Range<usize>| bytes.get(at).and_then(|field| Reader::new(field).u64().ok());
+        let is_ours = |found: Option<u64>, ours: u64| ours != 0 && found == Some(ours);
+        is_ours(field(SEGMENT), seq) || is_ours(field(SALT), salt)
+    }
     /// Offset of the frame in its segment.
     pub(super) fn offset(&self) -> u64 {
         u64::from(self.page) * PAGE_BYTES as u64
@@ -219,5 +227,20 @@ mod tests {
         }
         (0..bytes.len()).for_each(|cut| assert_eq!(FrameHeader::decode(&bytes[..cut], LIFE, 2), None));
         assert_eq!(FrameHeader::decode(&[0; 4096], LIFE, 0), None);
+    }
+
+    #[test]
+    fn rotten_and_misplaced_headers_leave_a_trace() {
+        // The last frame of a log has no witness: when it rots, this is what tells that there was one.
+        let (bytes, _) = header().encode(LIFE);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(FrameHeader::leaves_a_trace(&flipped, LIFE), "bit {bit}");
+        }
+        let former = Life { seq: SegmentSeq(6), salt: LIFE.salt ^ 1, ..LIFE };
+        assert!(!FrameHeader::leaves_a_trace(&bytes, former));
+        let unnumbered = Life { seq: SegmentSeq(0), salt: 0, ..LIFE };
+        assert!(!FrameHeader::leaves_a_trace(&[0; 4096], unnumbered));
     }
 }

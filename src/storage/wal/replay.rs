@@ -3,7 +3,8 @@
 //! The first page that does not hold the next frame ends the segment. Whether that is a torn tail or damage is told by
 //! what comes later in the segment: a frame header of this life whose `durable_off` lies beyond the page proves that
 //! the page was on stable storage once. Pages are looked at up to the end of the segment, one header each. What only
-//! the neighbours know is left to `chain`.
+//! the neighbours know is left to `chain`. A last frame that is rotten or went astray has no such witness; what is left
+//! of it counts as a torn tail, so that nothing is cut off in silence.
 //!
 //! [`replay_segment`] refuses a damaged segment; [`replay_prefix`] says the same and goes on with what is sound before
 //! the damage, for `tskv repair`.
@@ -53,6 +54,8 @@ pub struct SegmentEnd {
     pub never_used: bool,
     /// Page 0, where it is whole.
     pub header: Option<SegmentHeader>,
+    /// Page 0 is that of this earlier segment of the store: the file was recycled and not written to since.
+    pub former_life: Option<SegmentSeq>,
     /// It was closed: nothing can follow in this segment.
     pub sealed: bool,
     /// Bytes up to the end of the last whole frame; 0 without a header.
@@ -184,13 +187,15 @@ struct Replay<'a> {
     /// Decode all records of a frame before the first is visited: whoever goes on after damage must not have taken half
     /// a frame.
     whole_frames_only: bool,
+    /// Where the zeros begin that fill the last page of the last frame, or of the header.
+    filler: u64,
 }
 
 impl<'a> Replay<'a> {
     fn new(input: &'a ReplayInput, source: &'a mut dyn ByteSource) -> Self {
         let life = input.life();
         let (window, end) = (Window::new(source), SegmentEnd::default());
-        Self { input, life, window, end, whole_frames_only: false }
+        Self { input, life, window, end, whole_frames_only: false, filler: 0 }
     }
 
     /// As [`replay_segment`], with `end` telling how far it came when it fails. Returns what is wrong with the header
@@ -228,8 +233,9 @@ impl<'a> Replay<'a> {
         let bytes = self.window.bytes(input, 0, SEGMENT_HEADER_BYTES)?;
         let Some(page) = SegmentHeader::decode(bytes) else { return Ok(None) };
         let header = page.header;
-        if header.seq < input.seq {
-            return Ok(None); // A former life of the file.
+        if header.seq < input.seq && header.store == store {
+            self.end.former_life = Some(header.seq);
+            return Ok(None);
         }
         let file = || input.file.clone();
         if (header.seq, header.salt) == (input.seq, input.salt) && page.version > VERSION {
@@ -250,6 +256,7 @@ impl<'a> Replay<'a> {
         if header != expected {
             return Err(damaged(input, 0, describe(&expected), describe(&header)));
         }
+        self.filler = SEGMENT_HEADER_BYTES as u64;
         self.end.header = Some(header);
         self.end.end_offset = PAGE_BYTES as u64;
         self.end.last_crc = page.crc;
@@ -290,6 +297,7 @@ impl<'a> Replay<'a> {
             previous_crc = Some(crc);
             self.end.last_crc = crc;
             self.end.end_offset = header.end();
+            self.filler = offset + (FRAME_HEADER_BYTES + payload_bytes) as u64;
             self.end.frames += 1;
             if header.kind == FrameKind::Seal {
                 self.end.sealed = true;
@@ -313,10 +321,18 @@ impl<'a> Replay<'a> {
     fn look_ahead(&mut self, stop: &Stop) -> Result<(), WalError> {
         let mut torn_end = stop.next;
         let mut trace = matches!(stop.found, Found::PayloadCrc { .. });
+        // Without this life's header what is left is no evidence that the segment was begun.
+        let is_begun = self.end.header.is_some();
+        let mut remains = is_begun && (self.filler_is_written()? || self.has_trace(stop.offset)?);
         let mut offset = stop.next;
         while offset < self.input.bytes {
             let Some((header, _)) = self.frame_header(offset)? else {
+                let is_left = is_begun && self.has_trace(offset)?;
                 offset += PAGE_BYTES as u64;
+                if is_left {
+                    remains = true;
+                    torn_end = offset;
+                }
                 continue;
             };
             if header.durable_off > stop.offset {
@@ -328,11 +344,25 @@ impl<'a> Replay<'a> {
             torn_end = header.end();
             offset = header.end();
         }
-        if trace {
+        if trace || remains {
             self.end.torn_bytes = torn_end - self.end.end_offset;
         }
         self.end.never_used = self.end.header.is_none() && !trace;
         Ok(())
+    }
+}
+
+impl Replay<'_> {
+    /// Whether a page holds what is left of a frame of this life.
+    fn has_trace(&mut self, offset: u64) -> Result<bool, WalError> {
+        let bytes = self.window.bytes(self.input, offset, FRAME_HEADER_BYTES)?;
+        Ok(FrameHeader::leaves_a_trace(bytes, self.life))
+    }
+    /// Whether something stands where the last whole frame left zeros: a sector of what came later went there.
+    fn filler_is_written(&mut self) -> Result<bool, WalError> {
+        let count = usize::try_from(self.end.end_offset.saturating_sub(self.filler)).unwrap_or(0);
+        let bytes = self.window.bytes(self.input, self.filler, count.min(PAGE_BYTES))?;
+        Ok(bytes.iter().any(|byte| *byte != 0))
     }
 }
 
