@@ -9,15 +9,13 @@
 //! failed swap may have left its name in `CURRENT`.
 
 use super::error::JobError;
+use super::options::MANIFEST_GROWTH_BYTES_DEFAULT;
 use crate::io::Files;
 use crate::model::FileRef;
 use crate::storage::manifest::names::{CURRENT, CURRENT_NEXT, MANIFEST_DIR, manifest_path};
 use crate::storage::manifest::{Current, Edit, LogEncoder, State};
 use std::path::Path;
 use std::sync::Arc;
-
-/// A manifest is rewritten when its edits take this many bytes more than twice its snapshot.
-const GROWTH_BYTES_MIN: u64 = 1 << 20;
 
 /// The manifest that `CURRENT` names, ready for more edits.
 pub(super) struct ManifestLog {
@@ -57,7 +55,7 @@ impl ManifestLog {
             broken: false,
             next_number: number + 1,
             stale,
-            growth_bytes_min: GROWTH_BYTES_MIN,
+            growth_bytes_min: MANIFEST_GROWTH_BYTES_DEFAULT,
         };
         log.remove_stale();
         Ok(log)
@@ -91,7 +89,7 @@ impl ManifestLog {
         }
     }
 
-    #[cfg(test)]
+    /// Lets the file be rewritten when its edits take this many bytes more than twice its snapshot.
     pub(super) fn set_growth_bytes_min(&mut self, bytes: u64) {
         self.growth_bytes_min = bytes;
     }

@@ -11,7 +11,7 @@ use tskv::model::{EntryOp, SlotClass, StoreId, TableId};
 use tskv::storage::byte_source::ByteSource;
 use tskv::storage::columns::Columns;
 use tskv::storage::sstable::{
-    Block, BlockHandle, TableBuilder, TableError, TableIndex, TableMeta, TableOptions,
+    Block, BlockHandle, Effort, TableBuilder, TableError, TableIndex, TableMeta, TableOptions,
 };
 
 const FILE: &str = "fuzz.sst";
@@ -134,8 +134,14 @@ struct Again {
 impl Again {
     fn new(class: SlotClass) -> Self {
         let span = (class == SlotClass::Time).then_some((i64::MIN, i64::MAX));
-        let options =
-            TableOptions { store: StoreId::default(), id: TableId(1), span, level: 0, bloom_bits: 10 };
+        let options = TableOptions {
+            store: StoreId::default(),
+            id: TableId(1),
+            span,
+            level: 0,
+            bloom_bits: 10,
+            effort: Effort::Quick,
+        };
         Self { builder: TableBuilder::new(options), class, entries: Vec::new(), last: None, in_order: true }
     }
     fn add(&mut self, series: &[u8], class: SlotClass, columns: &Columns) {
