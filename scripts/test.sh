@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 # What the tests run, and the Debian package that holds it.
 TOOLS=(redis-cli:redis-tools redis-benchmark:redis-tools promtool:prometheus python3:python3 strace:strace
-    systemd-analyze:systemd unshare:util-linux mount:mount)
+    systemd-analyze:systemd unshare:util-linux mount:mount nft:nftables ip:iproute2)
 PYTHON=tests/.venv/bin/python
 REQUIREMENTS=tests/requirements.txt
 LOGS=target/test-logs
@@ -89,6 +89,9 @@ machine_lacks() {
     io_uring) [ "$(cat /proc/sys/kernel/io_uring_disabled 2> /dev/null || echo 0)" != 0 ] ;;
     address) [ "$(hostname -I 2> /dev/null | wc -w)" = 0 ] ;;
     root) [ "$(id -u)" != 0 ] ;;
+    cgroup_*) ! { [ -w "/sys/fs/cgroup/${1#cgroup_}/cgroup.procs" ] && [ "$(id -u)" = 0 ]; } ;;
+    netns) ! { command -v nft > /dev/null && unshare -n true 2> /dev/null; } ;;
+    cc) ! command -v cc > /dev/null ;;
     *) return 1 ;;
     esac
 }

@@ -133,7 +133,12 @@ impl ManifestLog {
     }
 }
 
-fn write_manifest(files: &dyn Files, number: u64, state: &State) -> Result<(LogEncoder, FileRef), JobError> {
+/// Writes a whole manifest, which nobody names yet.
+pub(super) fn write_manifest(
+    files: &dyn Files,
+    number: u64,
+    state: &State,
+) -> Result<(LogEncoder, FileRef), JobError> {
     let path = manifest_path(number);
     let (encoder, bytes) = LogEncoder::start(number, state);
     let file = files.create(&path).map_err(JobError::io("creating", &path))?;
@@ -144,7 +149,8 @@ fn write_manifest(files: &dyn Files, number: u64, state: &State) -> Result<(LogE
     Ok((encoder, file))
 }
 
-fn make_current(files: &dyn Files, current: Current) -> Result<(), JobError> {
+/// Puts a manifest in force.
+pub(super) fn make_current(files: &dyn Files, current: Current) -> Result<(), JobError> {
     let (next, root) = (Path::new(CURRENT_NEXT), Path::new(""));
     match files.remove(next) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

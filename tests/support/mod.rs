@@ -181,6 +181,11 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+    /// SIGKILL, where more is to be asked of it.
+    pub(crate) fn kill_now(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
     /// Waits for the end.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();

@@ -155,6 +155,14 @@ impl FrameHeader {
         let intact = checksum(bytes.get(CRC.end..)?) == crc;
         (belongs && bounded && empty_if_seal && intact).then_some((header, crc))
     }
+    /// The life that the frame header at `page` says it belongs to, where it is one.
+    pub(super) fn life(bytes: &[u8], page: u32) -> Option<Life> {
+        let mut reader = Reader::new(bytes.get(SEGMENT.start..FRAME_HEADER_BYTES)?);
+        let (seq, salt) = (SegmentSeq(reader.u64().ok()?), reader.u64().ok()?);
+        let mut reader = Reader::new(bytes.get(STREAM)?);
+        let life = Life { seq, salt, stream: StreamId(reader.u16().ok()?) };
+        Self::decode(bytes, life, page).map(|_| life)
+    }
     /// Whether what stands here was meant for this life and is no frame of it at this place: rotten, torn, or a write
     /// that went astray. Damage that hits both parts of the identity at once is not seen.
     pub(super) fn leaves_a_trace(bytes: &[u8], life: Life) -> bool {
