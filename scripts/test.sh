@@ -140,7 +140,8 @@ step 'systemd unit' systemd-analyze security --offline=true --threshold=20 scrip
 
 # The profile `sim` is a release build with all assertions on. Full counts are in the tests themselves.
 seeded=(cargo test --profile sim --no-fail-fast)
-step 'seeded: storage, jobs' "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
+step 'seeded: storage, jobs' env TSKV_THOROUGH=1 "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
+step 'seeded: sweeps' env TSKV_THOROUGH=1 "${seeded[@]}" --test sweep -- --show-output --test-threads=1
 step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
 if [ -e tests/simulation.rs ]; then
     step 'seeded: simulation' env TSKV_SIM_SECONDS=120 TSKV_SIM_SEEDS_MIN=200 \
@@ -151,7 +152,7 @@ echo
 echo "ran on $(nproc) CPUs, Linux $(uname -r), in $SECONDS s; logs in $LOGS:"
 printf '  %s\n' "${summary[@]}"
 echo "the seeded suites reached:"
-grep -hE '^kill -9, |^[0-9]+ seeds? in ' "$LOGS"/seeded*.log | sed 's/^/  /' || echo '  nothing that they told'
+grep -hE '^kill -9, |^[0-9]+ seeds? in |^(crash|fault) sweep|^engine: |^rot: |^WAL cuts: ' "$LOGS"/seeded*.log | sed 's/^/  /' || echo '  nothing that they told'
 report_skips
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -25,7 +25,6 @@ mod policy;
 mod record;
 mod replay;
 mod segment;
-mod teeth;
 mod writer;
 
 pub use chain::check_chain;
@@ -34,11 +33,6 @@ pub use policy::SyncPolicy;
 pub use record::{Record, record_bytes};
 pub use replay::{ReplayInput, SegmentEnd, replay_segment};
 pub use segment::{HeaderPage, PreviousSegment, SegmentHeader, SegmentSpec, record_bytes_max};
-pub use teeth::PlantedBug;
-#[cfg(test)]
-pub(crate) use teeth::plant;
-#[cfg(all(tskv_teeth, not(test)))]
-pub use teeth::plant;
 pub use writer::{Admission, SegmentLife, StreamOptions, StreamWriter, WalIo, WalOutcome};
 
 #[cfg(test)]
