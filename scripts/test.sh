@@ -143,7 +143,8 @@ step 'systemd unit' systemd-analyze security --offline=true --threshold=20 scrip
 
 # The profile `sim` is a release build with all assertions on. Full counts are in the tests themselves.
 seeded=(cargo test --profile sim --no-fail-fast)
-step 'seeded: storage, jobs' "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
+step 'seeded: storage, jobs' env TSKV_THOROUGH=1 "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
+step 'seeded: sweeps' env TSKV_THOROUGH=1 "${seeded[@]}" --test sweep -- --show-output --test-threads=1
 step 'seeded: rot' env TSKV_ROT_SECONDS=20 "${seeded[@]}" --test rot -- --show-output in_memory
 step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
 if [ -e tests/simulation.rs ]; then
@@ -155,7 +156,8 @@ echo
 echo "ran on $(nproc) CPUs, Linux $(uname -r), in $SECONDS s; logs in $LOGS:"
 printf '  %s\n' "${summary[@]}"
 echo "the seeded suites reached:"
-grep -hE '^kill -9, |^[0-9]+ (seeds? in|rotten stores) ' "$LOGS"/seeded*.log | sed 's/^/  /' || echo '  nothing that they told'
+grep -hE '^kill -9, |^[0-9]+ (seeds? in|rotten stores) |^(crash|fault) sweep|^engine: |^rot: |^WAL cuts: ' "$LOGS"/seeded*.log |
+    sed 's/^/  /' || echo '  nothing that they told'
 report_skips
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -14,6 +14,7 @@ use crate::io::Files;
 use crate::model::FileRef;
 use crate::storage::manifest::names::{CURRENT, CURRENT_NEXT, MANIFEST_DIR, manifest_path};
 use crate::storage::manifest::{Current, Edit, LogEncoder, State};
+use crate::teeth::{Bug, planted};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,6 +72,9 @@ impl ManifestLog {
         let grown = edited > self.growth_bytes_min.max(2 * self.snapshot_end);
         if !self.broken && !grown && self.append(edits).is_ok() {
             return Ok(());
+        }
+        if planted(Bug::ReuseManifestAfterFailedAppend) && !grown {
+            return self.append(edits);
         }
         self.swap(next)
     }
@@ -162,5 +166,8 @@ pub(super) fn make_current(files: &dyn Files, current: Current) -> Result<(), Jo
     files.write_all_at(&file, &current.encode(), 0).map_err(JobError::io("writing", next))?;
     files.sync(&file).map_err(JobError::io("syncing", next))?;
     files.rename(next, Path::new(CURRENT)).map_err(JobError::io("renaming", next))?;
+    if planted(Bug::SkipDirSyncAfterRename) {
+        return Ok(());
+    }
     files.sync_dir(root).map_err(JobError::io("syncing", root))
 }

@@ -10,7 +10,7 @@ fn the_engine_keeps_its_promises_through_seeded_crashes() {
         println!("engine seed {seed}: {:?}", engine_seed(seed).unwrap());
         return;
     }
-    let count = number_of("TSKV_ENGINE_SEEDS").unwrap_or(if thorough() { 2000 } else { 60 });
+    let count = number_of("TSKV_ENGINE_SEEDS").unwrap_or(if thorough() { 5000 } else { 60 });
     let first = number_of("TSKV_ENGINE_FIRST").unwrap_or(1);
     let seeds: Vec<u64> = (first..first + count).collect();
     let run = |seed: &u64| engine_seed(*seed).map_err(|why| format!("engine seed {seed}: {why}"));

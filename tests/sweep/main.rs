@@ -4,7 +4,7 @@
 //! | variable | means | default |
 //! |---|---|---|
 //! | `TSKV_THOROUGH` | every place instead of a sample of them | unset |
-//! | `TSKV_ENGINE_SEEDS` | engine seeds | 60, thorough 2,000 |
+//! | `TSKV_ENGINE_SEEDS` | engine seeds | 60, thorough 5,000 |
 //! | `TSKV_ROT_FLIPS` | flipped bits | 200, thorough 5,000 |
 //! | `TSKV_SWEEP_CRASH=CORES/OPERATION/VARIANT` | this crash only | |
 //! | `TSKV_SWEEP_FAULT=N` | this failure only, by its number in the list | |

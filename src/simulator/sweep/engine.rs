@@ -70,6 +70,7 @@ fn draw_setting(seed: u64, dice: &mut Rng) -> Setting {
         memtable_bytes: [2 << 10, 16 << 10, 256 << 10][dice.index(3)],
         cache_bytes: [0, 64 << 10][dice.index(2)],
         manifest_growth_bytes: [200, 2000, 1 << 20][dice.index(3)],
+        direct_grain: [0, 512, 4096][dice.index(3)],
         chaos: if dice.chance(1, 3) { chaos } else { Chaos::default() },
         ..Setting::strict(seed, 1)
     }

@@ -33,8 +33,19 @@ pub struct FaultPoint {
     pub fault: FileFault,
     /// What the daemon does when its log fails.
     pub on_io_error: OnIoError,
-    /// The script ends with a shutdown while the failure lasts; else the store must heal.
-    pub shuts_down: bool,
+    /// How the run goes on.
+    pub end: FaultEnd,
+}
+
+/// What follows the failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultEnd {
+    /// The script goes on, then the failure is over and the store must heal.
+    Heals,
+    /// The power goes once everything that was asked for before the failure struck is answered.
+    Crashes,
+    /// The script ends with a shutdown while the failure lasts.
+    ShutsDown,
 }
 
 /// What one run went through.
@@ -65,7 +76,11 @@ impl fmt::Display for FaultPoint {
         };
         let how = if sticky { "from operation" } else { "at operation" };
         write!(f, "{what} {how} {after} on {file:?}, on-io-error {:?}", self.on_io_error)?;
-        if self.shuts_down { f.write_str(", shut down") } else { Ok(()) }
+        match self.end {
+            FaultEnd::Heals => Ok(()),
+            FaultEnd::Crashes => f.write_str(", then a crash"),
+            FaultEnd::ShutsDown => f.write_str(", during a shutdown"),
+        }
     }
 }
 
@@ -94,7 +109,12 @@ pub fn fault_points() -> Result<Vec<FaultPoint>, String> {
                 for sticky in [false, true].into_iter().take(1 + usize::from(for_good)) {
                     let fault = FileFault { file, after, effect, sticky };
                     let on_io_error = if after % 2 == 0 { OnIoError::Exit } else { OnIoError::ReadOnly };
-                    points.push(FaultPoint { fault, on_io_error, shuts_down: after >= served });
+                    let is_last = after >= served;
+                    let end = if is_last { FaultEnd::ShutsDown } else { FaultEnd::Heals };
+                    points.push(FaultPoint { fault, on_io_error, end });
+                    if !is_last && !sticky {
+                        points.push(FaultPoint { fault, on_io_error, end: FaultEnd::Crashes });
+                    }
                 }
             }
         }
@@ -109,15 +129,17 @@ pub fn fault_points() -> Result<Vec<FaultPoint>, String> {
 pub fn fault_at(point: &FaultPoint) -> Result<FaultRun, String> {
     let mut stage = Stage::new(setting(point.on_io_error));
     stage.may_fail = true;
+    stage.stops_at_fault = point.end == FaultEnd::Crashes;
     stage.world.plant_file_fault(point.fault);
     let mut run = FaultRun::default();
     let ended = stage.start().and_then(|()| {
-        let script = if point.shuts_down { script::fixed() } else { without_shutdown() };
+        let shuts_down = point.end == FaultEnd::ShutsDown;
+        let script = if shuts_down { script::fixed() } else { without_shutdown() };
         stage.play(&script)
     });
     run.struck = stage.world.fault_hits() > 0;
     match ended {
-        Ok(()) if !point.shuts_down => check_live(&mut stage, point, &mut run)?,
+        Ok(()) if point.end == FaultEnd::Heals => check_live(&mut stage, point, &mut run)?,
         Ok(()) => {}
         Err(Stop::Wrong(why)) => return Err(why),
         Err(Stop::Down) => return Err("the machine went down, which no failure does".to_owned()),

@@ -20,8 +20,10 @@ mod fault;
 mod rot;
 mod script;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 pub use crash::{CrashRun, crash_at};
 pub use engine::{EngineRun, engine_seed};
-pub use fault::{FaultPoint, FaultRun, fault_at, fault_points};
+pub use fault::{FaultEnd, FaultPoint, FaultRun, fault_at, fault_points};
 pub use rot::{RotBase, RotVerdict};

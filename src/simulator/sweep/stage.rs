@@ -35,6 +35,8 @@ pub(super) struct Setting {
     pub(super) cache_bytes: usize,
     pub(super) manifest_growth_bytes: u64,
     pub(super) chaos: Chaos,
+    /// As [`SimOptions::direct_grain`].
+    pub(super) direct_grain: usize,
 }
 
 impl Setting {
@@ -50,6 +52,8 @@ impl Setting {
             cache_bytes: 0,
             manifest_growth_bytes: 600,
             chaos: Chaos::default(),
+            // The finest: even a write of one page can be cut short.
+            direct_grain: 512,
         }
     }
 }
@@ -91,6 +95,8 @@ pub(super) struct Stage {
     pub(super) told: Told,
     /// Whether failures are planted, so that requests may fail.
     pub(super) may_fail: bool,
+    /// Whether a script ends at the first rest after a failure has struck.
+    pub(super) stops_at_fault: bool,
     dice: Rng,
     node: Option<Node>,
     /// A native one and a RESP one; by their numbers the oracle knows them.
@@ -113,7 +119,8 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(setting: Setting) -> Self {
-        let world = SimWorld::new(SimOptions { chaos: setting.chaos, ..SimOptions::new(setting.seed) });
+        let Setting { seed, chaos, direct_grain, .. } = setting;
+        let world = SimWorld::new(SimOptions { chaos, direct_grain, ..SimOptions::new(seed) });
         let dice = world.fork_rng();
         Self {
             world,
@@ -121,6 +128,7 @@ impl Stage {
             setting,
             told: Told::default(),
             may_fail: false,
+            stops_at_fault: false,
             dice,
             node: None,
             connections: Vec::new(),
@@ -202,7 +210,12 @@ impl Stage {
         for step in script {
             match step {
                 Step::Ask(ask) => self.ask(ask.clone()),
-                Step::Rest => self.rest()?,
+                Step::Rest => {
+                    self.rest()?;
+                    if self.stops_at_fault && self.world.fault_hits() > 0 {
+                        return Ok(());
+                    }
+                }
                 Step::Settle => self.settle()?,
                 Step::ShutDown => return self.shut_down(),
             }

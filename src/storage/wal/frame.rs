@@ -25,10 +25,10 @@
 //! Golden bytes: `tests/golden/wal_segment_v1.hex`.
 #![deny(clippy::indexing_slicing)]
 
-use super::teeth::{PlantedBug, planted};
 use crate::encoding::{Reader, checksum};
 use crate::limits::{PAGE_BYTES, WAL_FRAME_BYTES_MAX};
 use crate::model::{SegmentSeq, Seqno, StreamId};
+use crate::teeth::{Bug, planted};
 use std::ops::Range;
 
 const CRC: Range<usize> = 0..4;
@@ -65,7 +65,7 @@ pub(super) struct Life {
 impl Life {
     /// What the frame carries of it.
     fn identity(self) -> (u64, u64) {
-        if planted(PlantedBug::FrameWithoutIdentity) { (0, 0) } else { (self.seq.0, self.salt) }
+        if planted(Bug::CrcWithoutSegmentId) { (0, 0) } else { (self.seq.0, self.salt) }
     }
 }
 

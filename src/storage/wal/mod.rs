@@ -27,7 +27,6 @@ mod record;
 mod remains;
 mod replay;
 mod segment;
-mod teeth;
 mod writer;
 
 pub use chain::check_chain;
@@ -37,11 +36,6 @@ pub use record::{Record, record_bytes};
 pub use remains::{FrameView, find_life, scan_frames};
 pub use replay::{ReplayInput, SegmentEnd, SegmentPrefix, replay_prefix, replay_segment};
 pub use segment::{HeaderPage, PreviousSegment, SegmentHeader, SegmentSpec, record_bytes_max};
-pub use teeth::PlantedBug;
-#[cfg(test)]
-pub(crate) use teeth::plant;
-#[cfg(all(tskv_teeth, not(test)))]
-pub use teeth::plant;
 pub use writer::{Admission, SegmentLife, StreamOptions, StreamWriter, WalIo, WalOutcome};
 
 #[cfg(test)]
