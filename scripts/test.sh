@@ -146,6 +146,7 @@ seeded=(cargo test --profile sim --no-fail-fast)
 step 'seeded: storage, jobs' env TSKV_THOROUGH=1 "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
 step 'seeded: sweeps' env TSKV_THOROUGH=1 "${seeded[@]}" --test sweep -- --show-output --test-threads=1
 step 'seeded: rot' env TSKV_ROT_SECONDS=20 "${seeded[@]}" --test rot -- --show-output in_memory
+step 'seeded: fairness' "${seeded[@]}" --test hostile -- --show-output --test-threads 1 fairness
 step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
 if [ -e tests/simulation.rs ]; then
     step 'seeded: simulation' env TSKV_SIM_SECONDS=120 TSKV_SIM_SEEDS_MIN=200 \

@@ -12,6 +12,7 @@ mod net;
 mod node;
 mod output;
 mod pages;
+mod parts;
 mod router;
 mod scan_relay;
 mod session;

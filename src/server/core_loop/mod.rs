@@ -422,7 +422,7 @@ impl<B: Backend> CoreLoop<B> {
     }
 
     fn desk(&mut self) -> Desk<'_> {
-        Desk { net: &mut self.net, shard: &mut self.shard, now: self.now }
+        Desk { net: &mut self.net, shard: &mut self.shard, now: self.now, spent: 0 }
     }
 
     fn run_follow_ups(&mut self) {
