@@ -5,7 +5,7 @@ use std::path::Path;
 use tskv::encoding::Reader;
 use tskv::limits::PAGE_BYTES;
 use tskv::model::{EntryOp, Seqno, Slot, StoreId, TableId, Value};
-use tskv::storage::sstable::{TableBuilder, TableOptions};
+use tskv::storage::sstable::{Effort, TableBuilder, TableOptions};
 
 /// A name and an input.
 type Seed = (String, Vec<u8>);
@@ -149,7 +149,10 @@ fn tables() -> Vec<Seed> {
     let files = [
         ("golden-samples", from_hex(&golden("table_samples_v1.hex"))),
         ("golden-rest", from_hex(&golden("table_rest_v1.hex"))),
-        ("built", built_table()),
+        ("golden-quick", from_hex(&golden("table_quick_v1.hex"))),
+        ("golden-thorough", from_hex(&golden("table_thorough_v1.hex"))),
+        ("built-quick", built_table(Effort::Quick)),
+        ("built-thorough", built_table(Effort::Thorough)),
     ];
     let mut seeds = Vec::new();
     for (name, file) in files {
@@ -168,10 +171,10 @@ fn tables() -> Vec<Seed> {
 }
 
 /// A small table with every kind of column that the present encoder picks.
-fn built_table() -> Vec<u8> {
+fn built_table(effort: Effort) -> Vec<u8> {
     let (store, span) = (StoreId::default(), Some((0, (1 << 40) - 1)));
     let mut builder =
-        TableBuilder::new(TableOptions { store, id: TableId(7), span, level: 0, bloom_bits: 10 });
+        TableBuilder::new(TableOptions { store, id: TableId(7), span, level: 0, bloom_bits: 10, effort });
     let mut bytes = Vec::new();
     for series in 0..8_i64 {
         let key = format!("host-{series}/cpu");
