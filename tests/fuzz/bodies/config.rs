@@ -56,7 +56,7 @@ fn values(input: &[u8]) {
         flags.entry(flag.name).or_default().push(value);
     }
     let sources = Sources { flags, ..Sources::default() };
-    judge(bounded(input.len(), FACTOR, || sources.load()));
+    judge(bounded(input.len() + READ_BYTES / FACTOR, FACTOR, || sources.load()));
 }
 
 /// Nothing that was accepted is checked again later, so it must keep the promises of `Config`.
