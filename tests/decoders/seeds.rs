@@ -149,7 +149,9 @@ fn tables() -> Vec<Seed> {
     let files = [
         ("golden-samples", from_hex(&golden("table_samples_v1.hex"))),
         ("golden-rest", from_hex(&golden("table_rest_v1.hex"))),
-        ("built", built_table(Effort::Quick)),
+        ("golden-quick", from_hex(&golden("table_quick_v1.hex"))),
+        ("golden-thorough", from_hex(&golden("table_thorough_v1.hex"))),
+        ("built-quick", built_table(Effort::Quick)),
         ("built-thorough", built_table(Effort::Thorough)),
     ];
     let mut seeds = Vec::new();

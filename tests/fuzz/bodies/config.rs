@@ -12,6 +12,8 @@ use tskv::limits::PAGE_BYTES;
 
 /// A line of four bytes is an entry of a table; only the operator's own file costs her this much.
 const FACTOR: usize = 400;
+/// Files are read with room for the longest that is allowed.
+const READ_BYTES: usize = 2 << 20;
 
 pub(crate) fn file_or_flags(input: &[u8]) {
     let (flags, rest) = split_flags(input);
@@ -39,7 +41,7 @@ fn file(content: &[u8]) {
     let path = PathBuf::from(format!("/dev/shm/tskv-fuzz-{}.toml", std::process::id()));
     std::fs::write(&path, content).expect("the file for the configuration");
     let sources = Sources { file: Some(path), ..Sources::default() };
-    judge(bounded(content.len(), FACTOR, || sources.load()));
+    judge(bounded(content.len() + READ_BYTES / FACTOR, FACTOR, || sources.load()));
 }
 
 fn values(input: &[u8]) {
@@ -54,7 +56,7 @@ fn values(input: &[u8]) {
         flags.entry(flag.name).or_default().push(value);
     }
     let sources = Sources { flags, ..Sources::default() };
-    judge(bounded(input.len(), FACTOR, || sources.load()));
+    judge(bounded(input.len() + READ_BYTES / FACTOR, FACTOR, || sources.load()));
 }
 
 /// Nothing that was accepted is checked again later, so it must keep the promises of `Config`.

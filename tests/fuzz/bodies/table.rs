@@ -88,7 +88,8 @@ fn block(table: TableId, offset: u64, chunks: &[u8]) {
     let allowed = bytes.len() + UNFOLDED_BYTES / 2;
     let decoded = bounded(allowed, 2, || Block::decode(Path::new(FILE), table, handle, bytes));
     let Some(block) = said(decoded) else { return };
-    let mut tables = [SlotClass::Time, SlotClass::Timeless].map(Again::new);
+    let mut tables = [SlotClass::Time, SlotClass::Timeless]
+        .map(|class| [Effort::Quick, Effort::Thorough].map(|effort| Again::new(class, effort)));
     for number in 0..block.chunk_count() {
         let header = block.chunk(number);
         let found = block.find(header.series, header.class);
@@ -100,9 +101,9 @@ fn block(table: TableId, offset: u64, chunks: &[u8]) {
         }
         chunk_is_consistent(&block, number, &columns);
         let again = usize::from(header.class != SlotClass::Time);
-        tables[again].add(header.series, header.class, &columns);
+        tables[again].iter_mut().for_each(|table| table.add(header.series, header.class, &columns));
     }
-    tables.into_iter().for_each(Again::compare);
+    tables.into_iter().flatten().for_each(Again::compare);
 }
 
 fn chunk_is_consistent(block: &Block, number: usize, columns: &Columns) {
@@ -132,7 +133,7 @@ struct Again {
 }
 
 impl Again {
-    fn new(class: SlotClass) -> Self {
+    fn new(class: SlotClass, effort: Effort) -> Self {
         let span = (class == SlotClass::Time).then_some((i64::MIN, i64::MAX));
         let options = TableOptions {
             store: StoreId::default(),
@@ -140,7 +141,7 @@ impl Again {
             span,
             level: 0,
             bloom_bits: 10,
-            effort: Effort::Quick,
+            effort,
         };
         Self { builder: TableBuilder::new(options), class, entries: Vec::new(), last: None, in_order: true }
     }
