@@ -11,6 +11,8 @@ pub(super) enum CliError {
     Usage(String),
     /// It was tried and failed; exit status 1.
     Failed(String),
+    /// It was tried and ended otherwise than hoped for, with an exit status of its own.
+    Status(u8, String),
     /// It worked and the answer is no, already said; exit status 1.
     Negative,
     /// Nobody reads our output any more, as in `tskv scan … | head`; quiet, exit status 141 as the shell shows SIGPIPE.
@@ -40,6 +42,10 @@ impl CliError {
             Self::Failed(message) => {
                 eprintln!("tskv: {message}");
                 ExitCode::FAILURE
+            }
+            Self::Status(status, message) => {
+                eprintln!("tskv: {message}");
+                ExitCode::from(*status)
             }
             Self::Negative => ExitCode::FAILURE,
             Self::OutputClosed => ExitCode::from(141),
