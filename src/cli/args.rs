@@ -1,5 +1,6 @@
 //! The command line's shape and help. The settings of `serve` come from `config::FLAGS`, not from here.
 
+use super::bench::{BENCH_HELP, BenchArgs};
 use crate::config::FLAGS;
 use crate::model::{TimeUnit, ValueType};
 use clap::{Arg, ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
@@ -130,16 +131,9 @@ A damaged file is read as far as it goes: each damaged place is named, and readi
 Files that a repair renamed to *.quarantine are read too. The data directory's LOCK is taken meanwhile:
 stop the daemon first. Exit status 3 when there is damage.")]
     Dump(DumpArgs),
-    /// Measure put and get against a running daemon, or against any server that speaks RESP
-    #[command(after_help = "Examples:
-  tskv bench                              one connection, one request at a time, 10 s
-  tskv bench -c 8 -P 16 -n 1000000        8 connections with 16 requests in flight each
-  tskv bench --protocol resp --addr 127.0.0.1:6379
-
-It writes into series named bench:… . Each connection sends its next requests only when the last ones
-are answered (a closed loop): when the server stalls, the load waits with it. Percentiles then look
-better than what users with arrivals of their own would see.")]
-    Bench(BenchArgs),
+    /// Measure this daemon, or any server that speaks RESP
+    #[command(after_help = BENCH_HELP)]
+    Bench(Box<BenchArgs>),
 }
 
 /// How to reach the daemon.
@@ -345,36 +339,6 @@ pub(super) struct DumpArgs {
     pub(super) limit: Option<u64>,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct BenchArgs {
-    #[command(flatten)]
-    pub(super) connect: Connect,
-    /// Protocol to speak
-    #[arg(long, value_enum, default_value_t = ProtocolArg::Native)]
-    pub(super) protocol: ProtocolArg,
-    /// Connections, each with a thread of its own
-    #[arg(short = 'c', long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
-    pub(super) connections: u16,
-    /// Requests that a connection sends before it reads their replies
-    #[arg(short = 'P', long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
-    pub(super) pipeline: u16,
-    /// Requests in all, per test; overrides --duration
-    #[arg(short = 'n', long, value_name = "N")]
-    pub(super) requests: Option<u64>,
-    /// Time per test
-    #[arg(short = 'd', long, default_value = "10s", value_name = "DURATION")]
-    pub(super) duration: String,
-    /// Bytes of a value; without it values are floats (native), or 8 bytes (resp)
-    #[arg(long, value_name = "SIZE")]
-    pub(super) value_size: Option<String>,
-    /// Series that are written and read
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), value_name = "N")]
-    pub(super) keyspace: u64,
-    /// What to measure
-    #[arg(long = "test", value_enum, value_delimiter = ',', default_values = ["put", "get"])]
-    pub(super) tests: Vec<TestArg>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum TypeArg {
     F64,
@@ -406,20 +370,6 @@ pub(super) enum FormatArg {
     Csv,
     /// Tab-separated series, slot, type, value with escapes
     Typed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ProtocolArg {
-    Native,
-    Resp,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum TestArg {
-    /// Writes (SET in RESP)
-    Put,
-    /// Reads of what was written (GET in RESP)
-    Get,
 }
 
 /// The settings of `serve` as given on the command line, not yet parsed.

@@ -5,7 +5,6 @@ use super::error::CliError;
 use crate::client::{Client, ClientError, ClientOptions};
 use crate::config::{Password, read_password_file};
 use std::io::ErrorKind;
-use std::net::{TcpStream, ToSocketAddrs};
 
 /// A server to connect to, and the password for it.
 #[derive(Debug)]
@@ -21,11 +20,6 @@ impl Target {
         let password = password.map_err(|reason| CliError::Usage(format!("--password-file: {reason}")))?;
         Ok(Self { address: connect.addr.clone(), password })
     }
-    /// A server without a password.
-    #[cfg(test)]
-    pub(super) fn plain(address: &str) -> Self {
-        Self { address: address.to_owned(), password: None }
-    }
     pub(super) fn password(&self) -> Option<&[u8]> {
         self.password.as_ref().map(Password::reveal)
     }
@@ -40,20 +34,9 @@ impl Target {
         }
         Ok(client)
     }
-    /// Opens a connection to the first address that answers, for other protocols.
-    pub(super) fn socket(&self) -> Result<TcpStream, CliError> {
-        let connect_error = |source| ClientError::Connect { address: self.address.clone(), source };
-        let mut failure = ErrorKind::NotFound.into();
-        for candidate in self.address.to_socket_addrs().map_err(connect_error)? {
-            match TcpStream::connect_timeout(&candidate, ClientOptions::default().connect_timeout) {
-                Ok(socket) => {
-                    socket.set_nodelay(true).map_err(connect_error)?;
-                    return Ok(socket);
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(connect_error(failure).into())
+    /// Where it is, as `host:port`.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 }
 

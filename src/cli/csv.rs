@@ -58,7 +58,7 @@ pub struct CsvSample<'a> {
 /// Reads a CSV file line by line.
 pub struct CsvReader {
     file: PathBuf,
-    input: Box<dyn BufRead>,
+    input: Box<dyn BufRead + Send>,
     line: Vec<u8>,
     line_number: u64,
     crlf: bool,
@@ -90,11 +90,11 @@ impl CsvReader {
     ///
     /// # Errors
     /// When there is no valid header, or it cannot be read.
-    pub fn new(path: &Path, source: Box<dyn Read>) -> Result<Self, CsvError> {
+    pub fn new(path: &Path, source: Box<dyn Read + Send>) -> Result<Self, CsvError> {
         let mut raw = BufReader::with_capacity(256 << 10, source);
         let fail = |reason: String| CsvError { file: path.to_owned(), line: Some(1), reason };
         let start = raw.fill_buf().map_err(|error| fail(error.to_string()))?;
-        let input: Box<dyn BufRead> = if start.starts_with(&GZIP_MAGIC) {
+        let input: Box<dyn BufRead + Send> = if start.starts_with(&GZIP_MAGIC) {
             Box::new(BufReader::with_capacity(256 << 10, MultiGzDecoder::new(raw)))
         } else {
             Box::new(raw)

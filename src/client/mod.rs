@@ -141,6 +141,15 @@ impl Client {
         Ok(())
     }
 
+    /// The connection itself, introduced and authenticated, for callers that speak the protocol without waiting.
+    /// None where something is unread or in flight.
+    #[must_use]
+    pub fn into_stream(self) -> Option<TcpStream> {
+        let is_quiet =
+            self.start >= self.received.len() && self.output.is_empty() && self.batches_in_flight == 0;
+        is_quiet.then_some(self.stream)
+    }
+
     /// What the server said of itself.
     #[must_use]
     pub fn info(&self) -> &ServerInfo {

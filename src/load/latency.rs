@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::OnceLock;
 
 /// Longest latency that is told apart; longer ones count as this long, which shows as the maximum.
 pub const LATENCY_NS_MAX: u64 = 600_000_000_000;
@@ -18,9 +19,14 @@ const DIGITS: u8 = 3;
 /// A percentile is told only where at least this many samples lie beyond it.
 const SAMPLES_BEYOND_MIN: f64 = 10.0;
 
-/// Latencies of one kind of operation.
-#[derive(Clone, PartialEq)]
-pub struct LatencyHistogram(Histogram<u64>);
+/// Latencies of one kind of operation. It takes about 250 KB while it is recorded or looked at, and about 1 KB after
+/// [`LatencyHistogram::pack`]: a long run keeps one for each of its seconds.
+#[derive(Clone)]
+pub struct LatencyHistogram {
+    open: OnceLock<Histogram<u64>>,
+    /// The same in base64; always valid. None while samples are added.
+    packed: Option<String>,
+}
 
 impl fmt::Debug for LatencyHistogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,16 +35,24 @@ impl fmt::Debug for LatencyHistogram {
     }
 }
 
+impl PartialEq for LatencyHistogram {
+    fn eq(&self, other: &Self) -> bool {
+        self.histogram() == other.histogram()
+    }
+}
+
 impl Default for LatencyHistogram {
     fn default() -> Self {
-        Self(Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS).expect("the constant bounds are valid"))
+        let open =
+            Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS).expect("the constant bounds are valid");
+        Self { open: open.into(), packed: None }
     }
 }
 
 impl LatencyHistogram {
     /// Counts `count` operations that took `latency_ns` each.
     pub fn record_many(&mut self, latency_ns: u64, count: u64) {
-        self.0.saturating_record_n(latency_ns.min(LATENCY_NS_MAX), count);
+        self.open_mut().saturating_record_n(latency_ns.min(LATENCY_NS_MAX), count);
     }
     /// Counts one operation.
     pub fn record(&mut self, latency_ns: u64) {
@@ -46,16 +60,25 @@ impl LatencyHistogram {
     }
     /// Adds another histogram's samples.
     pub fn merge(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("all have the same bounds");
+        self.open_mut().add(other.histogram()).expect("all have the same bounds");
     }
     /// Forgets all samples; keeps the memory.
     pub fn clear(&mut self) {
-        self.0.reset();
+        self.open_mut().reset();
+    }
+    /// Keeps it in its packed form, until it is looked at or added to.
+    pub fn pack(&mut self) {
+        if self.packed.is_none() {
+            self.packed = encode(self.histogram()).ok();
+        }
+        if self.packed.is_some() {
+            self.open = OnceLock::new();
+        }
     }
     /// Samples in all.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.len()
+        self.histogram().len()
     }
     /// The latency that `percentile` (0..=100) of the samples did not exceed, in microseconds; none where there are no
     /// samples, or so few that fewer than ten lie beyond it.
@@ -64,57 +87,72 @@ impl LatencyHistogram {
         let beyond = (100.0 - percentile) / 100.0 * self.count() as f64;
         // A little slack: 0.1 % of 10,000 is 10 on paper and 9.99… in binary.
         let enough = percentile >= 100.0 || beyond + 1e-6 >= SAMPLES_BEYOND_MIN;
-        (self.count() > 0 && enough).then(|| to_us(self.0.value_at_percentile(percentile)))
+        (self.count() > 0 && enough).then(|| to_us(self.histogram().value_at_percentile(percentile)))
     }
     /// The figures that every report shows.
     #[must_use]
     pub fn summary(&self) -> LatencySummary {
         let any = self.count() > 0;
         LatencySummary {
-            min: any.then(|| to_us(self.0.min())),
-            mean: any.then(|| round_to_ns(self.0.mean())),
-            stdev: any.then(|| round_to_ns(self.0.stdev())),
+            min: any.then(|| to_us(self.histogram().min())),
+            mean: any.then(|| round_to_ns(self.histogram().mean())),
+            stdev: any.then(|| round_to_ns(self.histogram().stdev())),
             p50: self.percentile_us(50.0),
             p90: self.percentile_us(90.0),
             p95: self.percentile_us(95.0),
             p99: self.percentile_us(99.0),
             p999: self.percentile_us(99.9),
             p9999: self.percentile_us(99.99),
-            max: any.then(|| to_us(self.0.max())),
+            max: any.then(|| to_us(self.histogram().max())),
         }
     }
     /// The histogram itself, in nanoseconds, for reports that walk it.
     #[must_use]
     pub fn histogram(&self) -> &Histogram<u64> {
-        &self.0
+        self.open.get_or_init(|| {
+            let packed = self.packed.as_deref().unwrap_or_default();
+            decode(packed).expect("what was packed can be unpacked")
+        })
     }
+    fn open_mut(&mut self) -> &mut Histogram<u64> {
+        let _ = self.histogram();
+        self.packed = None;
+        self.open.get_mut().expect("it was opened")
+    }
+}
 
-    fn to_base64(&self) -> Result<String, String> {
-        let mut bytes = Vec::new();
-        V2DeflateSerializer::new()
-            .serialize(&self.0, &mut bytes)
-            .map_err(|error| format!("the histogram cannot be encoded: {error}"))?;
-        Ok(STANDARD.encode(bytes))
-    }
-    fn from_base64(text: &str) -> Result<Self, String> {
-        let bytes = STANDARD.decode(text).map_err(|error| format!("no base64: {error}"))?;
-        let decoded: Histogram<u64> = Deserializer::new()
-            .deserialize(&mut bytes.as_slice())
-            .map_err(|error| format!("no V2 histogram: {error}"))?;
-        let mut histogram = Self::default();
-        histogram.0.add(&decoded).map_err(|error| format!("a histogram of other bounds: {error}"))?;
-        Ok(histogram)
-    }
+fn encode(histogram: &Histogram<u64>) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .map_err(|error| format!("the histogram cannot be encoded: {error}"))?;
+    Ok(STANDARD.encode(bytes))
+}
+
+fn decode(text: &str) -> Result<Histogram<u64>, String> {
+    let bytes = STANDARD.decode(text).map_err(|error| format!("no base64: {error}"))?;
+    let decoded: Histogram<u64> = Deserializer::new()
+        .deserialize(&mut bytes.as_slice())
+        .map_err(|error| format!("no V2 histogram: {error}"))?;
+    let mut histogram =
+        Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS).expect("the constant bounds are valid");
+    histogram.add(&decoded).map_err(|error| format!("a histogram of other bounds: {error}"))?;
+    Ok(histogram)
 }
 
 impl Serialize for LatencyHistogram {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.to_base64().map_err(serde::ser::Error::custom)?)
+        match &self.packed {
+            Some(packed) => serializer.serialize_str(packed),
+            None => serializer.serialize_str(&encode(self.histogram()).map_err(serde::ser::Error::custom)?),
+        }
     }
 }
 impl<'de> Deserialize<'de> for LatencyHistogram {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_base64(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        let packed = String::deserialize(deserializer)?;
+        decode(&packed).map_err(serde::de::Error::custom)?;
+        Ok(Self { open: OnceLock::new(), packed: Some(packed) })
     }
 }
 
@@ -163,6 +201,12 @@ mod tests {
         (0..10_000_u64).for_each(|index| histogram.record(index * index));
         let json = serde_json::to_string(&histogram).unwrap();
         assert_eq!(serde_json::from_str::<LatencyHistogram>(&json).unwrap(), histogram);
+        let mut packed = histogram.clone();
+        packed.pack();
+        assert_eq!(packed, histogram);
+        packed.pack();
+        packed.record(5);
+        assert_eq!(packed.count(), 10_001, "what was packed takes further samples");
         for bad in ["\"\"", "\"?\"", "\"AAAA\"", "3"] {
             assert!(serde_json::from_str::<LatencyHistogram>(bad).is_err(), "{bad} was accepted");
         }

@@ -45,13 +45,18 @@ fn short_benchmark_runs_over_both_protocols() {
     // A benchmark that only its author can start measures nothing.
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(&directory.path().join("store"), &["--cores", "2"]);
-    for protocol in ["native", "resp"] {
-        let report = text(daemon.ok(&["bench", "--protocol", protocol, "-n", "500", "-P", "8", "-c", "2"]));
-        assert!(
-            report.contains("put: ") && report.contains("get: ") && report.contains("(500 in"),
-            "{report}"
-        );
-        assert!(report.contains("closed loop"), "{report}");
+    for arguments in [
+        &["--workload", "kv"][..],
+        &["--workload", "kv", "--protocol", "resp"],
+        &["--workload", "kv", "--protocol", "resp", "--commands", "ts"],
+        &["--workload", "mixed", "--hosts", "5", "--batch", "20"],
+        &["--workload", "mixed", "--hosts", "5", "--batch", "20", "--protocol", "resp"],
+        &["--batch", "1"],
+    ] {
+        let bench = ["bench", "-q", "-n", "500", "-P", "8", "-c", "2"];
+        let report = text(daemon.ok(&[&bench[..], arguments].concat()));
+        assert!(report.contains("write ") && report.contains("closed loop"), "{arguments:?}: {report}");
+        assert!(report.contains("sync always"), "{arguments:?}: {report}");
     }
 }
 

@@ -1,232 +1,240 @@
-//! `tskv bench`: a closed loop of puts or gets, and how long they took.
-//!
-//! Each connection has a thread: it sends `pipeline` requests, waits for their replies, and goes on. A request's
-//! latency is the time from the send of its group to the arrival of its own reply. Because the load waits whenever
-//! the server does, a stall costs one sample per connection and not one per user who would have come meanwhile.
+//! `tskv bench`: flags to a run of the load generator, and its result to the terminal and to files.
 
-mod native;
-mod resp;
+mod args;
+mod options;
 
-use super::args::{BenchArgs, ProtocolArg, TestArg};
-use super::connect::Target;
+pub(super) use args::{BENCH_HELP, BenchArgs};
+
+use super::connect::Target as Server;
+use super::csv::{CsvReader, parse_value};
 use super::error::CliError;
 use super::output::Output;
-use crate::config::{parse_bytes, parse_duration};
-use crate::limits::VALUE_BYTES_CEILING;
-use hdrhistogram::Histogram;
-use std::io::Write;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use crate::load::{
+    self, Amount, Dialect, LiveSecond, LoadError, Objective, ReplayOptions, ReplaySample, RunOptions,
+    RunResult, SampleSource, Source, Target,
+};
+use crate::model::{Value, ValueType};
+use args::{BenchCommand, QueryArgs, ReplayArgs, RunArgs, SweepArgs, VerifyArgs};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-/// A server under measurement, over one connection.
-trait Driver: Send {
-    /// Sends a group of requests, one for each key.
-    fn send(&mut self, test: TestArg, keys: &[u64]) -> Result<(), CliError>;
-    /// Waits for the next reply of the group.
-    fn receive(&mut self, test: TestArg) -> Result<(), CliError>;
-}
+/// Exit status where nobody answers.
+const STATUS_CONNECT: u8 = 3;
+/// Exit status after more errors than allowed.
+const STATUS_ERRORS: u8 = 4;
+/// Exit status after Ctrl-C, as shells show it.
+const STATUS_INTERRUPTED: u8 = 130;
 
-/// What all connections share.
-struct Plan {
-    test: TestArg,
-    pipeline: u64,
-    keyspace: u64,
-    /// Requests not yet claimed by a connection; only counted down with `--requests`.
-    left: AtomicI64,
-    deadline: Option<Instant>,
-    /// Makes the connections' keys differ, and the same on every run.
-    seed: AtomicU64,
-}
-
-/// What one connection measured.
-struct Measured {
-    latencies_ns: Histogram<u64>,
-    requests: u64,
-}
-
-/// Runs the tests, one after the other.
+/// Runs what the flags say.
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
-    let duration =
-        parse_duration(&args.duration).map_err(|reason| CliError::Usage(format!("--duration: {reason}")))?;
-    let value_bytes = value_bytes(args)?;
-    let target = Target::new(&args.connect)?;
-    let mut output = Output::stdout();
-    for test in &args.tests {
-        let drivers = (0..args.connections)
-            .map(|_| connect(args.protocol, &target, value_bytes))
-            .collect::<Result<Vec<_>, _>>()?;
-        let start = now();
-        let plan = Plan {
-            test: *test,
-            pipeline: u64::from(args.pipeline),
-            keyspace: args.keyspace,
-            left: AtomicI64::new(
-                args.requests.map_or(i64::MAX, |count| i64::try_from(count).unwrap_or(i64::MAX)),
-            ),
-            deadline: args.requests.is_none().then(|| start + duration),
-            seed: AtomicU64::new(0),
-        };
-        let measured = measure(&plan, drivers)?;
-        report(&mut output, args, *test, &measured, start.elapsed())?;
-    }
-    let note = "closed loop: a stall delays the load too, so these percentiles hide queueing";
-    writeln!(output, "{note}").and_then(|()| output.flush()).map_err(|error| CliError::output(&error))
-}
-
-fn value_bytes(args: &BenchArgs) -> Result<Option<usize>, CliError> {
-    let Some(text) = &args.value_size else { return Ok(None) };
-    let bytes = parse_bytes(text).map_err(|reason| CliError::Usage(format!("--value-size: {reason}")))?;
-    usize::try_from(bytes).ok().filter(|bytes| *bytes <= VALUE_BYTES_CEILING).map(Some).ok_or_else(|| {
-        CliError::Usage(format!("--value-size: {text} is too large; at most {VALUE_BYTES_CEILING} bytes"))
-    })
-}
-
-fn connect(
-    protocol: ProtocolArg,
-    target: &Target,
-    value_bytes: Option<usize>,
-) -> Result<Box<dyn Driver>, CliError> {
-    Ok(match protocol {
-        ProtocolArg::Native => Box::new(native::NativeDriver::connect(target, value_bytes)?),
-        ProtocolArg::Resp => Box::new(resp::RespDriver::connect(target, value_bytes)?),
-    })
-}
-
-/// Lets every connection run on a thread of its own and adds up what they measured.
-fn measure(plan: &Plan, drivers: Vec<Box<dyn Driver>>) -> Result<Measured, CliError> {
-    let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            drivers.into_iter().map(|driver| scope.spawn(move || run_connection(plan, driver))).collect();
-        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-    });
-    let mut sum = Measured { latencies_ns: histogram(), requests: 0 };
-    for outcome in outcomes {
-        let measured =
-            outcome.map_err(|_| CliError::Failed("a connection's thread panicked".to_owned()))??;
-        sum.latencies_ns.add(&measured.latencies_ns).map_err(CliError::failed)?;
-        sum.requests += measured.requests;
-    }
-    Ok(sum)
-}
-
-fn run_connection(plan: &Plan, mut driver: Box<dyn Driver>) -> Result<Measured, CliError> {
-    let mut measured = Measured { latencies_ns: histogram(), requests: 0 };
-    let mut random = Random(plan.seed.fetch_add(1, Ordering::Relaxed));
-    let mut keys = Vec::new();
-    loop {
-        let group = claim(plan);
-        let start = now();
-        if group == 0 || plan.deadline.is_some_and(|deadline| start >= deadline) {
-            return Ok(measured);
-        }
-        keys.clear();
-        keys.extend((0..group).map(|_| random.next() % plan.keyspace));
-        driver.send(plan.test, &keys)?;
-        for _ in 0..group {
-            driver.receive(plan.test)?;
-            let latency_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            measured.latencies_ns.saturating_record(latency_ns);
-        }
-        measured.requests += group;
+    match &args.command {
+        None => run_once(&args.run, "run"),
+        Some(BenchCommand::Run(args)) => run_once(args, "run"),
+        Some(BenchCommand::Load(args)) => run_once(args, "load"),
+        Some(BenchCommand::Query(args)) => query(args),
+        Some(BenchCommand::Replay(args)) => replay(args),
+        Some(BenchCommand::Sweep(args)) => sweep(args),
+        Some(BenchCommand::Verify(args)) => verify(args),
     }
 }
 
-/// How many requests the next group has.
-fn claim(plan: &Plan) -> u64 {
-    if plan.deadline.is_some() {
-        return plan.pipeline;
-    }
-    let before = plan.left.fetch_sub(plan.pipeline.cast_signed(), Ordering::Relaxed);
-    before.max(0).cast_unsigned().min(plan.pipeline)
+fn run_once(args: &RunArgs, command: &str) -> Result<(), CliError> {
+    let options = options::run_options(args, command)?;
+    run_and_tell(args, options)
 }
 
-fn report(
-    output: &mut Output,
-    args: &BenchArgs,
-    test: TestArg,
-    measured: &Measured,
-    elapsed: Duration,
-) -> Result<(), CliError> {
-    let micros = |quantile| measured.latencies_ns.value_at_quantile(quantile) as f64 / 1e3;
-    let name = match test {
-        TestArg::Put => "put",
-        TestArg::Get => "get",
+fn query(args: &QueryArgs) -> Result<(), CliError> {
+    let options = options::query_options(args)?;
+    run_and_tell(&args.run, options)
+}
+
+fn replay(args: &ReplayArgs) -> Result<(), CliError> {
+    let mut options = options::run_options(&args.run, "replay")?;
+    let reader = CsvReader::open(&args.file, Arc::default()).map_err(CliError::failed)?;
+    let value_type = options::replay_type(&args.run);
+    let ns_per_unit = options::ns_per_unit(reader.unit());
+    let speed = options::replay_speed(&args.speed)?;
+    let replay = ReplayOptions {
+        dialect: options.target.dialect,
+        batch: usize::try_from(options.config.batch).unwrap_or(1),
+        speed,
+        ns_per_unit,
     };
-    let seconds = elapsed.as_secs_f64();
-    let rate = measured.requests as f64 / seconds;
-    writeln!(
-        output,
-        "{name}: {rate:.0} requests/s ({} in {seconds:.2} s, {} connections, pipeline {}), latency in us: p50 {:.1}, \
-         p95 {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1}",
-        measured.requests,
-        args.connections,
-        args.pipeline,
-        micros(0.5),
-        micros(0.95),
-        micros(0.99),
-        micros(0.999),
-        measured.latencies_ns.max() as f64 / 1e3,
-    )
-    .and_then(|()| output.flush())
-    .map_err(|error| CliError::output(&error))
+    options.config.workload = "replay".to_owned();
+    options.config.speed = speed;
+    if args.run.load.requests.is_none() && args.run.load.duration.is_none() {
+        options.amount = Amount::Whole;
+        options.config.duration_s = None;
+    }
+    options.warmup_ns = 0;
+    options.config.warmup_s = 0.0;
+    options.source = Source::Replay(replay, Some(Box::new(CsvSource { reader, value_type })));
+    run_and_tell(&args.run, options)
 }
 
-/// Three significant digits from 1 ns to 60 s.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the constant bounds are valid")
+fn sweep(args: &SweepArgs) -> Result<(), CliError> {
+    let rates = load::rates(&args.rates).map_err(|reason| CliError::Usage(format!("--rates: {reason}")))?;
+    let objective =
+        Objective::parse(&args.slo).map_err(|reason| CliError::Usage(format!("--slo: {reason}")))?;
+    if args.run.load.rate.is_some() {
+        return Err(CliError::Usage("--rate: a sweep takes its rates from --rates".to_owned()));
+    }
+    let stop = stop_flag()?;
+    let mut failure = None;
+    let mut live = live_printer(&args.run);
+    let outcome = load::sweep(&rates, &objective, |rate| {
+        let mut one = args.run.clone();
+        one.load.rate = Some(rate.to_string());
+        let options = options::run_options(&one, "sweep").map_err(|error| {
+            failure = Some(error);
+            LoadError::Options("see above".to_owned())
+        })?;
+        eprintln!("rate {rate:.0}/s");
+        load::run(options, &stop, &mut live)
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let result = outcome.map_err(from_load)?;
+    let mut output = Output::stdout();
+    let within = result.sweep.iter().rev().find(|point| point.within_slo);
+    let said = match within {
+        Some(point) => format!("highest rate within {}: {:.0}/s\n", args.slo, point.rate),
+        None => format!("no rate was within {}\n", args.slo),
+    };
+    for point in &result.sweep {
+        let word = if point.within_slo { "within" } else { "beyond" };
+        writeln!(
+            output,
+            "{:>12.0}/s asked {:>12.0}/s achieved  {word} {}",
+            point.rate, point.verdict.achieved_rate, point.slo
+        )
+        .map_err(|error| CliError::output(&error))?;
+    }
+    output.write_all(said.as_bytes()).map_err(|error| CliError::output(&error))?;
+    tell(&args.run, &result, output)
 }
 
-/// SplitMix64: the same keys on every run.
-struct Random(u64);
+fn verify(args: &VerifyArgs) -> Result<(), CliError> {
+    let server = Server::new(&args.connect)?;
+    let target = target(&server, Dialect::Native);
+    let found = load::verify(&args.journal, &target).map_err(from_load)?;
+    let mut output = Output::stdout();
+    let mut text = format!(
+        "{} acknowledged writes, {} values read back, {} lost\n",
+        found.writes, found.values, found.lost
+    );
+    for example in &found.examples {
+        text.push_str(&format!("lost: {example}\n"));
+    }
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| CliError::output(&error))?;
+    if found.lost > 0 { Err(CliError::Negative) } else { Ok(()) }
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+/// The server as the generator wants it.
+fn target(server: &Server, dialect: Dialect) -> Target {
+    Target { address: server.address().to_owned(), password: server.password().map(<[u8]>::to_vec), dialect }
+}
+
+fn run_and_tell(args: &RunArgs, options: RunOptions) -> Result<(), CliError> {
+    if args.output.dry_run {
+        let text = serde_json::to_string_pretty(&options.config).map_err(CliError::failed)?;
+        let mut output = Output::stdout();
+        return writeln!(output, "{text}")
+            .and_then(|()| output.flush())
+            .map_err(|error| CliError::output(&error));
+    }
+    let stop = stop_flag()?;
+    let result = load::run(options, &stop, &mut live_printer(args)).map_err(from_load)?;
+    tell(args, &result, Output::stdout())
+}
+
+/// The first Ctrl-C ends the run early, a second one the program.
+fn stop_flag() -> Result<Arc<AtomicBool>, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(STATUS_INTERRUPTED),
+            Arc::clone(&stop),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+        .map_err(CliError::failed)?;
+    }
+    Ok(stop)
+}
+
+/// Prints a line a second: redrawn on a terminal, one after the other else.
+fn live_printer(args: &RunArgs) -> impl FnMut(&LiveSecond) + use<> {
+    let (quiet, redraw) = (args.output.quiet, std::io::stderr().is_terminal());
+    move |second| {
+        if !quiet {
+            let line = load::live_line(second);
+            let is_last = second.total_s.is_some_and(|total| second.t_s >= total);
+            let mut stderr = std::io::stderr().lock();
+            // A closed stderr is no reason to stop measuring.
+            let _ = match redraw {
+                true if is_last => writeln!(stderr, "\r\x1b[K{line}"),
+                true => write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush()),
+                false => writeln!(stderr, "{line}"),
+            };
+        }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a load generator measures real time")]
-fn now() -> Instant {
-    Instant::now()
+/// Writes the report and the files, and says with the exit status how it went.
+fn tell(args: &RunArgs, result: &RunResult, mut output: Output) -> Result<(), CliError> {
+    let text = load::table(result, &args.output.percentiles);
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| CliError::output(&error))?;
+    if let Some(path) = &args.output.json {
+        let json = serde_json::to_string_pretty(result).map_err(CliError::failed)?;
+        std::fs::write(path, json + "\n")
+            .map_err(|error| CliError::Failed(format!("--json: {}: {error}", path.display())))?;
+    }
+    let errors: u64 = result.ops.values().map(|op| op.errors).sum();
+    if result.verdict.interrupted {
+        return Err(CliError::Status(STATUS_INTERRUPTED, "interrupted".to_owned()));
+    }
+    if errors > args.load.max_errors {
+        return Err(CliError::Status(STATUS_ERRORS, format!("{errors} requests failed")));
+    }
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Counts what it is asked.
-    struct Counting<'a>(&'a AtomicU64);
-    impl Driver for Counting<'_> {
-        fn send(&mut self, _test: TestArg, keys: &[u64]) -> Result<(), CliError> {
-            assert!(keys.iter().all(|key| *key < 10));
-            self.0.fetch_add(keys.len() as u64, Ordering::Relaxed);
-            Ok(())
+fn from_load(error: LoadError) -> CliError {
+    match error {
+        LoadError::Connect { .. } => {
+            CliError::Status(STATUS_CONNECT, format!("{error}; is the server running there?"))
         }
-        fn receive(&mut self, _test: TestArg) -> Result<(), CliError> {
-            Ok(())
-        }
+        LoadError::Options(reason) => CliError::Usage(reason),
+        error => CliError::failed(error),
     }
+}
 
-    #[test]
-    fn exactly_the_requests_asked_for_are_sent() {
-        // A rate computed from another number of requests than was sent is wrong.
-        static SENT: AtomicU64 = AtomicU64::new(0);
-        let plan = Plan {
-            test: TestArg::Put,
-            pipeline: 16,
-            keyspace: 10,
-            left: AtomicI64::new(1000),
-            deadline: None,
-            seed: AtomicU64::new(0),
+/// A CSV file as the generator reads it.
+struct CsvSource {
+    reader: CsvReader,
+    value_type: ValueType,
+}
+
+impl SampleSource for CsvSource {
+    fn next_sample(&mut self) -> Result<Option<ReplaySample>, String> {
+        let Some(sample) = self.reader.next_sample().map_err(|error| error.to_string())? else {
+            return Ok(None);
         };
-        let drivers: Vec<Box<dyn Driver>> =
-            (0..3).map(|_| Box::new(Counting(&SENT)) as Box<dyn Driver>).collect();
-        let measured = measure(&plan, drivers).unwrap();
-        assert_eq!((measured.requests, SENT.load(Ordering::Relaxed)), (1000, 1000));
-        assert_eq!(measured.latencies_ns.len(), 1000);
+        let value = parse_value(self.value_type, sample.value).map(Value::into_owned);
+        let (series, time) = (sample.series.to_vec(), sample.time);
+        match value {
+            Ok(value) => Ok(Some(ReplaySample { series, time, value })),
+            Err(reason) => Err(self.reader.error(reason).to_string()),
+        }
     }
 }

@@ -1,0 +1,153 @@
+//! Finding the highest rate at which an objective holds.
+
+use super::error::LoadError;
+use super::result::{RunResult, SweepPoint};
+
+/// A promise on latency, over all operations: `p99<10ms`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    text: String,
+    percentile: f64,
+    limit_us: f64,
+}
+
+impl Objective {
+    /// Reads `p99<10ms`, `p99.9<500us`, `max<1s`.
+    ///
+    /// # Errors
+    /// A sentence fragment: what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let expected = || format!("'{text}' is no objective; write p99<10ms, p99.9<500us or max<1s");
+        let (what, limit) = text.split_once('<').ok_or_else(expected)?;
+        let percentile = match what.strip_prefix('p') {
+            Some(number) => number.parse().ok().filter(|p| (0.0..100.0).contains(p)).ok_or_else(expected)?,
+            None if what == "max" => 100.0,
+            None => return Err(expected()),
+        };
+        let digits = limit.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let factor = match limit.get(digits.len()..) {
+            Some("us") => 1.0,
+            Some("ms") => 1e3,
+            Some("s") => 1e6,
+            _ => return Err(expected()),
+        };
+        let number: f64 = digits.parse().map_err(|_| expected())?;
+        if !number.is_finite() || number <= 0.0 {
+            return Err(expected());
+        }
+        Ok(Self { text: text.to_owned(), percentile, limit_us: number * factor })
+    }
+    /// Whether every operation of a run kept it. Too few samples for the percentile keep nothing.
+    #[must_use]
+    pub fn holds(&self, result: &RunResult) -> bool {
+        let kept = |us: Option<f64>| us.is_some_and(|us| us < self.limit_us);
+        !result.ops.is_empty()
+            && result.ops.values().all(|op| kept(op.headline().percentile_us(self.percentile)))
+    }
+}
+
+/// The rates of `10k..500k:x1.5` (each 1.5 times the one before, the last one included), or of `10k,20k,50k`.
+///
+/// # Errors
+/// A sentence fragment: what is wrong with it.
+pub fn rates(text: &str) -> Result<Vec<f64>, String> {
+    let expected = || format!("'{text}' names no rates; write 10k..500k:x1.5 or 10k,20k,50k");
+    let rate = |text: &str| parse_rate(text).ok_or_else(expected);
+    let Some((from, rest)) = text.split_once("..") else {
+        let rates: Vec<f64> = text.split(',').map(rate).collect::<Result<_, _>>()?;
+        return if rates.is_sorted() {
+            Ok(rates)
+        } else {
+            Err(format!("the rates of '{text}' do not ascend"))
+        };
+    };
+    let (to, factor) = rest.split_once(":x").unwrap_or((rest, "1.5"));
+    let (from, to) = (rate(from)?, rate(to)?);
+    let factor: f64 = factor.parse().map_err(|_| expected())?;
+    if !(1.01..=1e6).contains(&factor) || to < from {
+        return Err(expected());
+    }
+    let mut rates = Vec::new();
+    let mut next = from;
+    while next < to * 0.999 {
+        rates.push(next.round());
+        next *= factor;
+    }
+    rates.push(to);
+    Ok(rates)
+}
+
+/// `250`, `10k`, `1.5M` per second; none where it is no positive number.
+fn parse_rate(text: &str) -> Option<f64> {
+    let (digits, factor) = match text.as_bytes().last()? {
+        b'k' => (text.get(..text.len() - 1)?, 1e3),
+        b'M' => (text.get(..text.len() - 1)?, 1e6),
+        _ => (text, 1.0),
+    };
+    digits.parse::<f64>().ok().map(|number| number * factor).filter(|rate| rate.is_finite() && *rate > 0.0)
+}
+
+/// Runs each rate until one is beyond the objective; the result is that of the highest rate within it (or of the first
+/// rate, where none was), with all points in `sweep`.
+///
+/// # Errors
+/// As `run_at`.
+///
+/// # Panics
+/// Where there are no rates.
+pub fn sweep(
+    rates: &[f64],
+    objective: &Objective,
+    mut run_at: impl FnMut(f64) -> Result<RunResult, LoadError>,
+) -> Result<RunResult, LoadError> {
+    let mut points = Vec::new();
+    let mut best: Option<RunResult> = None;
+    for rate in rates {
+        let result = run_at(*rate)?;
+        let verdict = &result.verdict;
+        let within_slo = objective.holds(&result)
+            && !verdict.generator_limited
+            && !verdict.target_not_reached
+            && result.ops.values().all(|op| op.errors == 0);
+        let ops = result.runs.last().map(|run| run.ops.clone()).unwrap_or_default();
+        points.push(SweepPoint {
+            rate: *rate,
+            within_slo,
+            slo: objective.text.clone(),
+            verdict: verdict.clone(),
+            ops,
+        });
+        let is_interrupted = verdict.interrupted;
+        if within_slo || best.is_none() {
+            best = Some(result);
+        }
+        if !within_slo || is_interrupted {
+            break;
+        }
+    }
+    let mut best = best.expect("a sweep has a rate");
+    best.sweep = points;
+    Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objectives_and_rates_are_read_as_written() {
+        // A sweep for another objective than the one asked for promises what does not hold.
+        let objective = Objective::parse("p99.9<500us").unwrap();
+        assert_eq!((objective.percentile, objective.limit_us), (99.9, 500.0));
+        assert_eq!(Objective::parse("max<1.5s").unwrap().limit_us, 1.5e6);
+        for bad in ["p99", "p99<10", "p101<1ms", "avg<1ms", "p99<-1ms", "p99<xms", "p99>1ms"] {
+            assert!(Objective::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(rates("10k..40k:x2").unwrap(), [10_000.0, 20_000.0, 40_000.0]);
+        assert_eq!(rates("10k..30k:x2").unwrap(), [10_000.0, 20_000.0, 30_000.0]);
+        assert_eq!(rates("500,1.5k,1M").unwrap(), [500.0, 1_500.0, 1_000_000.0]);
+        for bad in ["", "x", "2k,1k", "10..5", "10..50:x1", "10..50:y2", "-1", "0"] {
+            assert!(rates(bad).is_err(), "{bad}");
+        }
+    }
+}

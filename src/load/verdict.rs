@@ -1,0 +1,144 @@
+//! Whether a run's figures can be trusted: measured, not believed.
+
+use super::engine::ThreadOutcome;
+use super::recorder::OpSecond;
+use super::result::Verdict;
+use super::run::{RunOptions, Source};
+
+/// A thread that works this share of its time can hardly do more.
+const BUSY_PERCENT_MAX: f64 = 95.0;
+/// A rate below this share of the target is a target missed.
+const REACHED_SHARE: f64 = 0.99;
+
+/// What one repetition showed of generator and server, over all threads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    is_open: bool,
+    clients: u64,
+    answered: u64,
+    pub(super) errors: u64,
+    elapsed_s: f64,
+    cpu_percent: f64,
+    dropped: u64,
+    unsent: u64,
+    unanswered: u64,
+    lag_ns_max: u64,
+    own_lag_ns_max: u64,
+    lag_ns_sum: u128,
+    lag_count: u64,
+    connections_lost: u64,
+    lost_reason: Option<String>,
+    pub(super) all_lost: bool,
+    pub(super) failure: Option<String>,
+}
+
+impl Evidence {
+    pub(super) fn new(options: &RunOptions) -> Self {
+        Self { is_open: is_open(options), clients: options.clients, ..Self::default() }
+    }
+    /// Adds what a thread saw.
+    pub(super) fn add(&mut self, outcome: &ThreadOutcome) {
+        let cpu_percent = 100.0 * outcome.busy_ns as f64 / outcome.elapsed_ns.max(1) as f64;
+        self.cpu_percent = self.cpu_percent.max(cpu_percent);
+        self.dropped += outcome.dropped;
+        self.unsent += outcome.unsent;
+        self.unanswered += outcome.unanswered;
+        self.lag_ns_max = self.lag_ns_max.max(outcome.lag_ns_max);
+        self.own_lag_ns_max = self.own_lag_ns_max.max(outcome.own_lag_ns_max);
+        self.lag_ns_sum += outcome.lag_ns_sum;
+        self.lag_count += outcome.lag_count;
+        self.connections_lost += outcome.connections_lost;
+        self.all_lost = self.connections_lost == self.clients;
+        self.lost_reason = self.lost_reason.take().or_else(|| outcome.lost_reason.clone());
+        self.failure = self.failure.take().or_else(|| outcome.failure.clone());
+    }
+    /// Adds what was answered.
+    pub(super) fn count(&mut self, totals: &[OpSecond], elapsed_s: f64) {
+        self.answered = totals.iter().map(|op| op.count).sum();
+        self.errors = totals.iter().map(|op| op.errors).sum();
+        self.elapsed_s = elapsed_s;
+    }
+}
+
+fn is_open(options: &RunOptions) -> bool {
+    options.rate.is_some() || matches!(&options.source, Source::Replay(replay, _) if replay.speed.is_some())
+}
+
+/// The verdict on all repetitions.
+pub(super) fn verdict(options: &RunOptions, all: &[&Evidence], interrupted: bool) -> Verdict {
+    let sum = |pick: fn(&Evidence) -> u64| all.iter().map(|evidence| pick(evidence)).sum::<u64>();
+    let max = |pick: fn(&Evidence) -> f64| all.iter().map(|evidence| pick(evidence)).fold(0.0, f64::max);
+    let elapsed_s: f64 = all.iter().map(|evidence| evidence.elapsed_s).sum();
+    let is_open = all.iter().any(|evidence| evidence.is_open);
+    let achieved_rate = sum(|evidence| evidence.answered) as f64 / elapsed_s.max(f64::EPSILON);
+    let target_not_reached =
+        !interrupted && options.rate.is_some_and(|rate| achieved_rate < REACHED_SHARE * rate);
+    let cpu_percent = max(|evidence| evidence.cpu_percent);
+    let held_up = sum(|evidence| evidence.dropped + evidence.connections_lost);
+    let has_failed = all.iter().any(|evidence| evidence.failure.is_some());
+    let missed_by_itself = target_not_reached && held_up == 0 && !has_failed;
+    let lag_count = sum(|evidence| evidence.lag_count);
+    let lag_ns_sum: u128 = all.iter().map(|evidence| evidence.lag_ns_sum).sum();
+    let mut verdict = Verdict {
+        closed_loop: !is_open,
+        generator_limited: cpu_percent >= BUSY_PERCENT_MAX || missed_by_itself,
+        target_not_reached,
+        interrupted,
+        target_rate: options.rate,
+        achieved_rate,
+        dropped: sum(|evidence| evidence.dropped),
+        max_lag_ms: is_open.then(|| max(|evidence| evidence.lag_ns_max as f64 / 1e6)),
+        mean_lag_ms: is_open.then(|| lag_ns_sum as f64 / lag_count.max(1) as f64 / 1e6),
+        max_generator_lag_ms: is_open.then(|| max(|evidence| evidence.own_lag_ns_max as f64 / 1e6)),
+        generator_cpu_percent: cpu_percent,
+        null_sink_rate: (options.null_sink && !is_open).then_some(achieved_rate),
+        notes: Vec::new(),
+    };
+    verdict.notes = notes(&verdict, all);
+    verdict
+}
+
+fn notes(verdict: &Verdict, all: &[&Evidence]) -> Vec<String> {
+    let sum = |pick: fn(&Evidence) -> u64| all.iter().map(|evidence| pick(evidence)).sum::<u64>();
+    let mut notes = Vec::new();
+    if verdict.closed_loop {
+        notes.push(
+            "closed loop: latencies omit waiting (coordinated omission); use --rate for latency claims"
+                .to_owned(),
+        );
+    }
+    if let (true, Some(target)) = (verdict.target_not_reached, verdict.target_rate) {
+        let achieved = verdict.achieved_rate;
+        notes.push(format!("target not reached: asked {target:.0}/s, got {achieved:.0}/s"));
+    }
+    if verdict.generator_limited && verdict.null_sink_rate.is_none() {
+        let percent = verdict.generator_cpu_percent;
+        notes.push(format!(
+            "generator limited: its busiest thread worked {percent:.0} % of the time; the figures are the generator's, \
+             not the server's (more --threads, or another machine)"
+        ));
+    }
+    if verdict.dropped > 0 {
+        let dropped = verdict.dropped;
+        notes
+            .push(format!("{dropped} requests were due while all connections were full, and were sent late"));
+    }
+    for (count, what) in [
+        (
+            sum(|evidence| evidence.unsent),
+            "requests were due and not sent when the time was over; their waiting is in no figure",
+        ),
+        (sum(|evidence| evidence.unanswered), "requests were not answered"),
+        (sum(|evidence| evidence.connections_lost), "connections were lost"),
+    ] {
+        if count > 0 {
+            notes.push(format!("{count} {what}"));
+        }
+    }
+    let reasons = all.iter().flat_map(|evidence| [&evidence.lost_reason, &evidence.failure]);
+    notes.extend(reasons.flatten().cloned());
+    if verdict.interrupted {
+        notes.push("interrupted: the figures are of the time until then".to_owned());
+    }
+    notes
+}

@@ -1,0 +1,210 @@
+//! Reading back what a journal says was acknowledged.
+//!
+//! The journal names the writes by number; the workload's options make each of them again. Samples have a slot of their
+//! own, so each must be there with its value. A string key may have been written again later, acknowledged or not:
+//! what must be there is the last acknowledged write, or a newer one of the same key.
+
+use super::error::LoadError;
+use super::journal::Journal;
+use super::resp_client::{RespClient, RespValue};
+use super::schedule::Share;
+use super::target::Target;
+use super::workload::{
+    Dialect, KvOptions, KvWorkload, KvWrite, SampleEncoder, TsbsOptions, TsbsWorkload, WorkloadOptions,
+    sequence_of,
+};
+use crate::client::Client;
+use crate::model::{OwnedValue, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Missing writes that are named; the others are counted.
+const NAMED_MAX: usize = 20;
+
+/// First line of a journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct JournalHeader {
+    pub(super) threads: u64,
+    pub(super) workload: WorkloadOptions,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Acknowledged writes in the journal.
+    pub writes: u64,
+    /// Values that were read back.
+    pub values: u64,
+    /// Of those, how many were absent or different.
+    pub lost: u64,
+    /// The first of them, in words.
+    pub examples: Vec<String>,
+}
+
+impl Verification {
+    fn check(&mut self, is_there: bool, what: impl FnOnce() -> String) {
+        self.values += 1;
+        if !is_there {
+            self.lost += 1;
+            if self.examples.len() < NAMED_MAX {
+                self.examples.push(what());
+            }
+        }
+    }
+}
+
+/// Reads back what `journal` says was acknowledged; the target's dialect is the journal's.
+///
+/// # Errors
+/// When the journal or the server cannot be read.
+pub fn verify(journal: &Path, target: &Target) -> Result<Verification, LoadError> {
+    let Journal { options, acknowledged } = Journal::read(journal).map_err(LoadError::Options)?;
+    let header: JournalHeader = serde_json::from_str(&options)
+        .map_err(|error| LoadError::Options(format!("{}: {error}", journal.display())))?;
+    let mut found = Verification { writes: acknowledged.len() as u64, ..Verification::default() };
+    match &header.workload {
+        WorkloadOptions::Kv(options) => {
+            let target = Target { dialect: options.dialect, ..target.clone() };
+            match options.dialect {
+                Dialect::Strings => verify_strings(&target, options, &acknowledged, &mut found)?,
+                Dialect::Native | Dialect::Series => {
+                    verify_samples(&target, options, &acknowledged, &mut found)?
+                }
+            }
+        }
+        WorkloadOptions::Tsbs(options) => {
+            let target = Target { dialect: options.dialect, ..target.clone() };
+            verify_rows(&target, options, header.threads, &acknowledged, &mut found)?;
+        }
+        WorkloadOptions::Mixed(_) | WorkloadOptions::Query(_) => {
+            return Err(LoadError::Options(
+                "only workloads kv and tsbs-cpu have a journal to verify".to_owned(),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// Reads single samples, over either protocol.
+enum Reader {
+    Native(Box<Client>),
+    Resp(RespClient),
+}
+
+impl Reader {
+    fn open(target: &Target) -> Result<Self, LoadError> {
+        Ok(match target.dialect {
+            Dialect::Native => Self::Native(Box::new(target.client()?)),
+            Dialect::Strings | Dialect::Series => Self::Resp(target.resp_client()?),
+        })
+    }
+    /// Whether the series holds `expected` at `time`.
+    fn holds(&mut self, series: &[u8], time: i64, expected: Value<'_>) -> Result<bool, LoadError> {
+        match self {
+            Self::Native(client) => {
+                Ok(client.get_at(series, time)?.is_some_and(|found| is_same(&found, expected)))
+            }
+            Self::Resp(client) => {
+                let text = time.to_string();
+                let reply = client.call(&[b"TS.RANGE", series, text.as_bytes(), text.as_bytes()])?;
+                let expected = expected.as_f64();
+                Ok(value_of(&reply).is_some_and(|found| Some(found) == expected))
+            }
+        }
+    }
+}
+
+fn is_same(found: &OwnedValue, expected: Value<'_>) -> bool {
+    match (found.borrow(), expected) {
+        (Value::F64(found), Value::F64(expected)) => found.to_bits() == expected.to_bits(),
+        (found, expected) => found == expected,
+    }
+}
+
+/// The value of the only sample of a TS.RANGE reply.
+fn value_of(reply: &RespValue) -> Option<f64> {
+    let RespValue::Array(samples) = reply else { return None };
+    let [RespValue::Array(sample)] = samples.as_slice() else { return None };
+    match sample.as_slice() {
+        [_, RespValue::Text(text)] => text.parse().ok(),
+        [_, RespValue::Bytes(Some(text))] => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+fn verify_samples(
+    target: &Target,
+    options: &KvOptions,
+    acknowledged: &[u64],
+    found: &mut Verification,
+) -> Result<(), LoadError> {
+    let mut reader = Reader::open(target)?;
+    let workload = KvWorkload::new(options, Share { thread: 0, threads: 1 });
+    let (mut name, mut bytes) = (Vec::new(), Vec::new());
+    for sequence in acknowledged {
+        let KvWrite { key, time } = workload.write_of(*sequence);
+        workload.name_of(key, &mut name);
+        let expected = workload.native_value(*sequence, &mut bytes);
+        let is_there = reader.holds(&name, time, expected)?;
+        found.check(is_there, || format!("{} at {time} (write {sequence})", name.escape_ascii()));
+    }
+    Ok(())
+}
+
+fn verify_strings(
+    target: &Target,
+    options: &KvOptions,
+    acknowledged: &[u64],
+    found: &mut Verification,
+) -> Result<(), LoadError> {
+    let mut client = target.resp_client()?;
+    let workload = KvWorkload::new(options, Share { thread: 0, threads: 1 });
+    let newest: BTreeMap<u64, u64> =
+        acknowledged.iter().map(|sequence| (workload.key_of(*sequence), *sequence)).collect();
+    let (mut name, mut value) = (Vec::new(), Vec::new());
+    for (key, sequence) in newest {
+        workload.name_of(key, &mut name);
+        let reply = client.call(&[b"GET", &name])?;
+        let stored = match reply {
+            RespValue::Bytes(Some(bytes)) => bytes,
+            _ => Vec::new(),
+        };
+        let is_there = sequence_of(&stored).is_some_and(|written| {
+            workload.put_value(written, &mut value);
+            written >= sequence && workload.key_of(written) == key && value == stored
+        });
+        found.check(is_there, || format!("{} (write {sequence} or a newer one)", name.escape_ascii()));
+    }
+    Ok(())
+}
+
+fn verify_rows(
+    target: &Target,
+    options: &TsbsOptions,
+    threads: u64,
+    acknowledged: &[u64],
+    found: &mut Verification,
+) -> Result<(), LoadError> {
+    let mut reader = Reader::open(target)?;
+    let mut encoder = SampleEncoder::new(options);
+    let mut name = Vec::new();
+    for thread in 0..threads {
+        let mut workload = TsbsWorkload::new(options, Share { thread, threads });
+        let mut left = acknowledged.iter().filter(|sequence| **sequence % threads == thread).peekable();
+        while left.peek().is_some() {
+            let Some((sequence, samples)) = workload.next_batch() else { break };
+            if left.next_if(|next| **next == sequence).is_none() {
+                continue;
+            }
+            for sample in samples {
+                name.clear();
+                encoder.put_name(&mut name, sample);
+                let time = options.time_of(sample.tick);
+                let is_there = reader.holds(&name, time, encoder.native_value(sample))?;
+                found.check(is_there, || format!("{} at {time} (write {sequence})", name.escape_ascii()));
+            }
+        }
+    }
+    Ok(())
+}

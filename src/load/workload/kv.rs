@@ -1,0 +1,327 @@
+//! Keys and values: SET and GET over RESP, or single samples in many series.
+//!
+//! Every operation is a pure function of (options, sequence). Over the native protocol and TS.ADD the sample's time is
+//! `start + sequence`, so that no write hides another; a byte string begins with the sequence in hexadecimal, so that
+//! a reader knows which write it sees.
+
+use super::super::random::{Zipf, below, draw, unit};
+use super::super::schedule::Share;
+use super::super::wire::{KeyTemplate, put_bulk, put_decimal, put_header};
+use super::{Dialect, Issued, ValueKind, Workload};
+use crate::model::{Command, Slot, Value};
+use crate::protocol::binary::{Request, encode_request};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+
+/// Prefix of the keys of strings and of series; apart, because a key has one type.
+const STRING_PREFIX: &[u8] = b"bench:s:";
+const SERIES_PREFIX: &[u8] = b"bench:t:";
+/// Streams of dice.
+const KEY_DICE: u64 = 1;
+const OP_DICE: u64 = 2;
+const VALUE_DICE: u64 = 3;
+const LENGTH_DICE: u64 = 4;
+/// Bytes that fillers are cut from.
+const FILLER_BYTES: usize = 8 << 10;
+/// Leading bytes of a byte string that hold the sequence.
+pub(in crate::load) const SEQUENCE_DIGITS: usize = 16;
+const WRITE: u8 = 0;
+const READ: u8 = 1;
+
+/// Which keys come when.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum KeyPattern {
+    /// Each equally likely.
+    Random,
+    /// One after the other.
+    Sequential,
+    /// Few are much more likely than most, with this exponent; the likely ones lie scattered.
+    Zipf(f64),
+}
+
+/// What a key-value workload is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KvOptions {
+    /// What is spoken.
+    pub dialect: Dialect,
+    /// How many keys.
+    pub keys: u64,
+    /// Which of them.
+    pub pattern: KeyPattern,
+    /// Share of writes, 0..=1.
+    pub write_share: f64,
+    /// What is written.
+    pub values: ValueKind,
+    /// Time of the first sample, in the store's unit.
+    pub start: i64,
+    /// Of everything drawn.
+    pub seed: u64,
+}
+
+/// What a write stores, for who reads it back.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::load) struct KvWrite {
+    pub(in crate::load) key: u64,
+    pub(in crate::load) time: i64,
+}
+
+/// Makes the operations of one thread.
+#[derive(Debug)]
+pub(in crate::load) struct KvWorkload {
+    options: KvOptions,
+    share: Share,
+    made: u64,
+    zipf: Option<Zipf>,
+    write: KeyTemplate,
+    read: KeyTemplate,
+    series: KeyTemplate,
+    filler: Vec<u8>,
+    /// Kept for their memory.
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl KvWorkload {
+    pub(in crate::load) fn new(options: &KvOptions, share: Share) -> Self {
+        let zipf = match options.pattern {
+            KeyPattern::Zipf(exponent) => Some(Zipf::new(options.keys, exponent)),
+            KeyPattern::Random | KeyPattern::Sequential => None,
+        };
+        let (write, read) = match options.dialect {
+            Dialect::Series => (
+                KeyTemplate::of_command(6, b"TS.ADD", SERIES_PREFIX, b""),
+                KeyTemplate::of_command(2, b"TS.GET", SERIES_PREFIX, b""),
+            ),
+            // The native protocol uses only `series`.
+            Dialect::Strings | Dialect::Native => (
+                KeyTemplate::of_command(3, b"SET", STRING_PREFIX, b""),
+                KeyTemplate::of_command(2, b"GET", STRING_PREFIX, b""),
+            ),
+        };
+        let printable =
+            |index: usize| b' ' + u8::try_from(below(draw(options.seed ^ 5, index as u64), 95)).unwrap_or(0);
+        Self {
+            options: options.clone(),
+            share,
+            made: 0,
+            zipf,
+            write,
+            read,
+            series: KeyTemplate::new(SERIES_PREFIX, b""),
+            filler: (0..FILLER_BYTES).map(printable).collect(),
+            key: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// The key of an operation.
+    pub(in crate::load) fn key_of(&self, sequence: u64) -> u64 {
+        let (seed, keys) = (self.options.seed ^ KEY_DICE, self.options.keys);
+        match (&self.zipf, self.options.pattern) {
+            (Some(zipf), _) => below(draw(seed, zipf.rank(seed, sequence)), keys),
+            (None, KeyPattern::Sequential) => sequence % keys,
+            (None, _) => below(draw(seed, sequence), keys),
+        }
+    }
+    /// Whether an operation writes.
+    pub(in crate::load) fn is_write(&self, sequence: u64) -> bool {
+        unit(draw(self.options.seed ^ OP_DICE, sequence)) < self.options.write_share
+    }
+    /// Where a write goes.
+    pub(in crate::load) fn write_of(&self, sequence: u64) -> KvWrite {
+        let time = self.options.start.saturating_add(i64::try_from(sequence).unwrap_or(i64::MAX));
+        KvWrite { key: self.key_of(sequence), time }
+    }
+    /// Puts the value of a write into `value`.
+    pub(in crate::load) fn put_value(&self, sequence: u64, value: &mut Vec<u8>) {
+        value.clear();
+        let dice = draw(self.options.seed ^ VALUE_DICE, sequence);
+        match self.options.values {
+            ValueKind::Int => put_decimal(value, number_of(dice)),
+            ValueKind::Float => {
+                write!(value, "{}", float_of(dice)).expect("a vector takes what is written");
+            }
+            ValueKind::Bytes { min, max } => {
+                let spread = (max - min) as u64 + 1;
+                let extra = below(draw(self.options.seed ^ LENGTH_DICE, sequence), spread);
+                let bytes = min + usize::try_from(extra).unwrap_or(0);
+                put_sequence(value, sequence);
+                value.truncate(bytes);
+                self.fill(value, bytes, dice);
+            }
+        }
+    }
+    fn fill(&self, value: &mut Vec<u8>, bytes: usize, dice: u64) {
+        let mut from = usize::try_from(below(dice, FILLER_BYTES as u64 / 2)).unwrap_or(0);
+        while value.len() < bytes {
+            let count = (bytes - value.len()).min(FILLER_BYTES - from);
+            value.extend_from_slice(&self.filler[from..from + count]);
+            from = 0;
+        }
+    }
+    /// The name of a key.
+    pub(in crate::load) fn name_of(&self, key: u64, name: &mut Vec<u8>) {
+        name.clear();
+        match self.options.dialect {
+            Dialect::Strings => KeyTemplate::new(STRING_PREFIX, b"").put(name, key),
+            Dialect::Native | Dialect::Series => self.series.put(name, key),
+        }
+    }
+    /// The value of a write over the native protocol; `bytes` holds it where it is a byte string.
+    pub(in crate::load) fn native_value<'a>(&self, sequence: u64, bytes: &'a mut Vec<u8>) -> Value<'a> {
+        let dice = draw(self.options.seed ^ VALUE_DICE, sequence);
+        match self.options.values {
+            ValueKind::Int => Value::I64(number_of(dice)),
+            ValueKind::Float => Value::F64(float_of(dice)),
+            ValueKind::Bytes { .. } => {
+                self.put_value(sequence, bytes);
+                Value::Bytes(bytes)
+            }
+        }
+    }
+
+    fn put_write(&mut self, out: &mut Vec<u8>, id: u64, sequence: u64) {
+        let KvWrite { key, time } = self.write_of(sequence);
+        let mut value = std::mem::take(&mut self.value);
+        match self.options.dialect {
+            Dialect::Strings => {
+                self.write.put(out, key);
+                self.put_value(sequence, &mut value);
+                put_bulk(out, &value);
+            }
+            Dialect::Series => {
+                self.write.put(out, key);
+                let mut buffer = itoa::Buffer::new();
+                put_bulk(out, buffer.format(time).as_bytes());
+                self.put_value(sequence, &mut value);
+                put_bulk(out, &value);
+                // Running the same workload again must not fail.
+                put_bulk(out, b"ON_DUPLICATE");
+                put_bulk(out, b"LAST");
+            }
+            Dialect::Native => {
+                self.key.clear();
+                self.series.put(&mut self.key, key);
+                let stored = self.native_value(sequence, &mut value);
+                let command = Command::Put { series: &self.key, slot: Slot::Time(time), value: stored };
+                encode_request(out, id, false, &Request::Data(command));
+            }
+        }
+        self.value = value;
+    }
+    fn put_read(&mut self, out: &mut Vec<u8>, id: u64, sequence: u64) {
+        let key = self.key_of(sequence);
+        if self.options.dialect == Dialect::Native {
+            self.key.clear();
+            self.series.put(&mut self.key, key);
+            encode_request(out, id, false, &Request::Data(Command::GetNewest { series: &self.key }));
+        } else {
+            self.read.put(out, key);
+        }
+    }
+}
+
+impl Workload for KvWorkload {
+    fn op_names(&self) -> Vec<String> {
+        vec!["write".to_owned(), "read".to_owned()]
+    }
+    fn issue(&mut self, out: &mut Vec<u8>, first_id: u64) -> Option<Issued> {
+        let sequence = self.made * self.share.threads + self.share.thread;
+        self.made += 1;
+        let (op, written) = if self.is_write(sequence) {
+            self.put_write(out, first_id, sequence);
+            (WRITE, Some(1))
+        } else {
+            self.put_read(out, first_id, sequence);
+            (READ, None)
+        };
+        Some(Issued { op, written, sequence, part_ends: Vec::new() })
+    }
+}
+
+/// Appends a sequence as 16 hexadecimal digits.
+fn put_sequence(value: &mut Vec<u8>, sequence: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let start = value.len();
+    value.extend_from_slice(&[b'0'; SEQUENCE_DIGITS]);
+    let mut left = sequence;
+    for digit in value[start..].iter_mut().rev() {
+        *digit = DIGITS[usize::try_from(left % 16).unwrap_or(0)];
+        left /= 16;
+    }
+}
+
+/// The sequence that a byte string begins with.
+pub(in crate::load) fn sequence_of(value: &[u8]) -> Option<u64> {
+    let digits = value.get(..SEQUENCE_DIGITS)?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn number_of(dice: u64) -> i64 {
+    i64::try_from(below(dice, 1_000_000)).unwrap_or(0)
+}
+fn float_of(dice: u64) -> f64 {
+    unit(dice) * 100.0
+}
+
+/// Appends the header of a command of `arguments` words that begins with `name`.
+pub(super) fn put_command_start(out: &mut Vec<u8>, arguments: usize, name: &[u8]) {
+    put_header(out, b'*', arguments);
+    put_bulk(out, name);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(dialect: Dialect, values: ValueKind) -> KvOptions {
+        KvOptions {
+            dialect,
+            keys: 100,
+            pattern: KeyPattern::Random,
+            write_share: 0.5,
+            values,
+            start: 1000,
+            seed: 7,
+        }
+    }
+    fn all(options: &KvOptions, share: Share, count: u64) -> Vec<(Issued, Vec<u8>)> {
+        let mut workload = KvWorkload::new(options, share);
+        let one = |index| {
+            let mut out = Vec::new();
+            (workload.issue(&mut out, index + 1).unwrap(), out)
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn threads_share_out_the_operations_of_one() {
+        // The load would depend on how many threads make it.
+        let options = options(Dialect::Strings, ValueKind::Bytes { min: 4, max: 40 });
+        let whole = all(&options, Share { thread: 0, threads: 1 }, 300);
+        let mut parts: Vec<_> =
+            (0..3).flat_map(|thread| all(&options, Share { thread, threads: 3 }, 100)).collect();
+        parts.sort_by_key(|(issued, _)| issued.sequence);
+        assert_eq!(parts, whole);
+        let writes = whole.iter().filter(|(issued, _)| issued.op == WRITE).count();
+        assert!((100..200).contains(&writes), "{writes} of 300 with a share of a half");
+    }
+
+    #[test]
+    fn values_have_the_sizes_asked_for_and_name_their_write() {
+        // A verification could not tell a lost write from a newer one.
+        let options = options(Dialect::Strings, ValueKind::Bytes { min: 16, max: 20_000 });
+        let workload = KvWorkload::new(&options, Share { thread: 0, threads: 1 });
+        let (mut value, mut shortest, mut longest) = (Vec::new(), usize::MAX, 0);
+        for sequence in 0..500 {
+            workload.put_value(sequence, &mut value);
+            assert_eq!(sequence_of(&value), Some(sequence));
+            (shortest, longest) = (shortest.min(value.len()), longest.max(value.len()));
+        }
+        assert!(
+            (16..500).contains(&shortest) && (19_500..=20_000).contains(&longest),
+            "{shortest} {longest}"
+        );
+        assert_eq!(sequence_of(b"xyz"), None);
+    }
+}
