@@ -35,7 +35,10 @@
 //! | `jobs` | open, recover, coordinator, flush, compact, check | storage, model, io (`Files`, `Spawner`), limits |
 //! | `config` | what an operator may set | model, io and storage (two policy types), limits |
 //! | `server` | core loop, connections, router, mailboxes, node | all of the above |
-//! | `client`, `cli`, `simulator` | on top | all of the above |
+//! | `client` | a blocking client of the native protocol | protocol, model, limits |
+//! | `load` | the load generator: its engine, workloads and results | client, protocol, io, model, buffer, metrics, encoding, limits |
+//! | `cli`, `simulator` | on top | all of the above |
+//! | `teeth` | bugs planted on purpose, in test builds only | – |
 //!
 //! `tests/tidy.rs` reads the imports and fails on a breach.
 //!
@@ -67,6 +70,7 @@ pub mod encoding;
 pub mod io;
 pub mod jobs;
 pub mod limits;
+pub mod load;
 pub mod metrics;
 pub mod model;
 pub mod protocol;
@@ -74,3 +78,4 @@ pub mod server;
 pub mod shard;
 pub mod simulator;
 pub mod storage;
+mod teeth;

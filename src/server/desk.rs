@@ -202,7 +202,15 @@ impl Desk<'_> {
         let request = match parse_command(words, &context) {
             Ok(request) => request,
             Err(error) => {
+                if error.ends_transaction() {
+                    *transaction = None;
+                }
                 if let Some(transaction) = transaction {
+                    if !error.is_seen_before_queueing(words.len()) {
+                        // EXEC answers it in its place, and runs the others.
+                        self.queue(id, transaction, words);
+                        return Look::Consumed(0);
+                    }
                     transaction.failed = true;
                 }
                 self.net.metrics.requests.errors += 1;

@@ -24,3 +24,4 @@ mod tokens;
 pub(crate) use core_loop::{CoreEnd, CoreLoop};
 pub(crate) use node::{CoreParts, NodeStart, assemble};
 pub use node::{Running, ServeError, run};
+pub(crate) use shared::Shared;

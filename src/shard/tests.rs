@@ -7,7 +7,7 @@ use crate::model::{
     ConnectionId, DeleteScope, DuplicatePolicy, EntryOp, FileRef, OperationId, Reply, ScanRequest,
     SeriesOptions, Slot, SlotClass, StoreId, StoredEntry, StreamId, TableId, Value,
 };
-use crate::storage::sstable::{TableBuilder, TableIndex, TableOptions};
+use crate::storage::sstable::{Effort, TableBuilder, TableIndex, TableOptions};
 use crate::storage::version::Table;
 use crate::storage::wal::{SegmentSpec, WalOutcome};
 use std::path::Path;
@@ -175,8 +175,14 @@ impl Rig {
         let id = TableId(self.files.len() as u64 + 1);
         let samples = entries.iter().all(|(slot, _, _)| slot.class() == SlotClass::Time);
         let span = samples.then_some((i64::MIN, i64::MAX));
-        let mut builder =
-            TableBuilder::new(TableOptions { store: STORE, id, span, level: 0, bloom_bits: 10 });
+        let mut builder = TableBuilder::new(TableOptions {
+            store: STORE,
+            id,
+            span,
+            level: 0,
+            bloom_bits: 10,
+            effort: Effort::Quick,
+        });
         for (slot, seqno, value) in entries {
             builder.add(series, *slot, Seqno(*seqno), EntryOp::Put(*value));
         }
@@ -391,7 +397,7 @@ fn writes_without_room_wait_in_order_and_then_are_refused() {
     rig.event(Event::Maintain);
     assert_eq!(rig.reply(first).as_deref(), Some("error: Busy"));
     assert_eq!(rig.reply(behind), None, "its own time begins now");
-    rig.event(Event::DiskFull);
+    rig.event(Event::DiskFull(Shortage::Segment));
     assert_eq!(rig.reply(behind).as_deref(), Some("error: NoSpace"));
     assert_eq!(rig.shard.parking.count(), 0);
 }

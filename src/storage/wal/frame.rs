@@ -25,10 +25,10 @@
 //! Golden bytes: `tests/golden/wal_segment_v1.hex`.
 #![deny(clippy::indexing_slicing)]
 
-use super::teeth::{PlantedBug, planted};
 use crate::encoding::{Reader, checksum};
 use crate::limits::{PAGE_BYTES, WAL_FRAME_BYTES_MAX};
 use crate::model::{SegmentSeq, Seqno, StreamId};
+use crate::teeth::{Bug, planted};
 use std::ops::Range;
 
 const CRC: Range<usize> = 0..4;
@@ -65,7 +65,7 @@ pub(super) struct Life {
 impl Life {
     /// What the frame carries of it.
     fn identity(self) -> (u64, u64) {
-        if planted(PlantedBug::FrameWithoutIdentity) { (0, 0) } else { (self.seq.0, self.salt) }
+        if planted(Bug::CrcWithoutSegmentId) { (0, 0) } else { (self.seq.0, self.salt) }
     }
 }
 
@@ -154,6 +154,14 @@ impl FrameHeader {
             header.kind == FrameKind::Data || (header.payload_bytes, header.records) == (0, 0);
         let intact = checksum(bytes.get(CRC.end..)?) == crc;
         (belongs && bounded && empty_if_seal && intact).then_some((header, crc))
+    }
+    /// The life that the frame header at `page` says it belongs to, where it is one.
+    pub(super) fn life(bytes: &[u8], page: u32) -> Option<Life> {
+        let mut reader = Reader::new(bytes.get(SEGMENT.start..FRAME_HEADER_BYTES)?);
+        let (seq, salt) = (SegmentSeq(reader.u64().ok()?), reader.u64().ok()?);
+        let mut reader = Reader::new(bytes.get(STREAM)?);
+        let life = Life { seq, salt, stream: StreamId(reader.u16().ok()?) };
+        Self::decode(bytes, life, page).map(|_| life)
     }
     /// Whether what stands here was meant for this life and is no frame of it at this place: rotten, torn, or a write
     /// that went astray. Damage that hits both parts of the identity at once is not seen.

@@ -6,6 +6,9 @@
 //! the neighbours know is left to `chain`. A last frame that is rotten or went astray has no such witness; what is left
 //! of it counts as a torn tail, so that nothing is cut off in silence.
 //!
+//! [`replay_segment`] refuses a damaged segment; [`replay_prefix`] says the same and goes on with what is sound before
+//! the damage, for `tskv repair`.
+//!
 //! Nothing is allocated for a length that the file does not have.
 #![deny(clippy::indexing_slicing)]
 
@@ -36,6 +39,12 @@ pub struct ReplayInput {
     pub bytes: u64,
     /// Its file, as errors name it.
     pub file: PathBuf,
+}
+
+impl ReplayInput {
+    pub(super) fn life(&self) -> Life {
+        Life { seq: self.seq, salt: self.salt, stream: self.stream }
+    }
 }
 
 /// How far a segment goes.
@@ -76,22 +85,61 @@ pub fn replay_segment(
     source: &mut dyn ByteSource,
     visit: &mut dyn FnMut(Seqno, Record<'_>) -> ControlFlow<()>,
 ) -> Result<SegmentEnd, WalError> {
-    if source.bytes() < input.bytes {
-        // Segments are written to their full length and synced before they are used.
-        let (expected, found) = (format!("{} bytes", input.bytes), "end of file");
-        return Err(damaged(input, source.bytes(), expected, found));
-    }
-    let life = Life { seq: input.seq, salt: input.salt, stream: input.stream };
-    let mut replay =
-        Replay { input, life, window: Window::new(source), end: SegmentEnd::default(), filler: 0 };
+    check_length(input, source)?;
+    let mut replay = Replay::new(input, source);
     let stop = match replay.header(store)? {
-        Some(crc) => replay.frames(crc, visit)?,
+        Some(crc) => replay.frames(Some(crc), visit)?,
         None => Some(Stop { offset: 0, next: PAGE_BYTES as u64, found: Found::NoHeader }),
     };
     if let Some(stop) = stop {
         replay.look_ahead(&stop)?;
     }
     Ok(replay.end)
+}
+
+/// What a segment still holds, damaged or not.
+#[derive(Debug)]
+pub struct SegmentPrefix {
+    /// How far the sound part goes.
+    pub end: SegmentEnd,
+    /// What is wrong; `None` when [`replay_segment`] would not complain.
+    pub damage: Option<WalError>,
+    /// Whether every frame that can have been durable is in the prefix, damage or not.
+    pub complete: bool,
+}
+
+/// Visits the records of a segment up to the first frame that is damaged, cut off, or cannot be read. A header page
+/// alone holds no record: where it is damaged and page 1 holds a frame of this life, the frames are visited all the
+/// same.
+///
+/// # Errors
+/// [`WalError::VersionUnsupported`] and [`WalError::FeaturesUnsupported`], which are no damage, and
+/// [`WalError::Stopped`] when `visit` breaks.
+pub fn replay_prefix(
+    store: StoreId,
+    input: &ReplayInput,
+    source: &mut dyn ByteSource,
+    visit: &mut dyn FnMut(Seqno, Record<'_>) -> ControlFlow<()>,
+) -> Result<SegmentPrefix, WalError> {
+    let too_short = check_length(input, source).err();
+    let mut replay = Replay::new(input, source);
+    replay.whole_frames_only = true;
+    let (damage, mut complete) = match replay.prefix(store, visit) {
+        Ok(header) => (header, true),
+        Err(error @ (WalError::Damaged(_) | WalError::Read { .. })) => (Some(error), false),
+        Err(error) => return Err(error),
+    };
+    // What a sealed segment held is all there, however much of the file behind it is gone.
+    complete &= too_short.is_none() || replay.end.sealed;
+    Ok(SegmentPrefix { end: replay.end, damage: damage.or(too_short), complete })
+}
+
+/// Segments are written to their full length and synced before they are used.
+fn check_length(input: &ReplayInput, source: &dyn ByteSource) -> Result<(), WalError> {
+    if source.bytes() >= input.bytes {
+        return Ok(());
+    }
+    Err(damaged(input, source.bytes(), format!("{} bytes", input.bytes), "end of file"))
 }
 
 fn damaged(
@@ -136,11 +184,49 @@ struct Replay<'a> {
     life: Life,
     window: Window<'a>,
     end: SegmentEnd,
+    /// Decode all records of a frame before the first is visited: whoever goes on after damage must not have taken half
+    /// a frame.
+    whole_frames_only: bool,
     /// Where the zeros begin that fill the last page of the last frame, or of the header.
     filler: u64,
 }
 
-impl Replay<'_> {
+impl<'a> Replay<'a> {
+    fn new(input: &'a ReplayInput, source: &'a mut dyn ByteSource) -> Self {
+        let life = input.life();
+        let (window, end) = (Window::new(source), SegmentEnd::default());
+        Self { input, life, window, end, whole_frames_only: false, filler: 0 }
+    }
+
+    /// As [`replay_segment`], with `end` telling how far it came when it fails. Returns what is wrong with the header
+    /// page where the frames are sound without it.
+    fn prefix(
+        &mut self,
+        store: StoreId,
+        visit: &mut dyn FnMut(Seqno, Record<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<WalError>, WalError> {
+        let first = PAGE_BYTES as u64;
+        let damage = match self.header(store) {
+            Ok(Some(crc)) => {
+                let stop = self.frames(Some(crc), visit)?;
+                return stop.map_or(Ok(()), |stop| self.look_ahead(&stop)).map(|()| None);
+            }
+            Ok(None) => None,
+            Err(error @ (WalError::Damaged(_) | WalError::Read { .. })) => Some(error),
+            Err(error) => return Err(error),
+        };
+        let proof = self.look_ahead(&Stop { offset: 0, next: first, found: Found::NoHeader });
+        let Some(damage) = damage.or(proof.err()) else { return Ok(None) };
+        if self.frame_header(first)?.is_none() {
+            return Err(damage);
+        }
+        self.end.end_offset = first;
+        if let Some(stop) = self.frames(None, visit)? {
+            self.look_ahead(&stop)?;
+        }
+        Ok(Some(damage))
+    }
+
     /// Reads page 0 and returns its checksum; `None` when it is not this life's.
     fn header(&mut self, store: StoreId) -> Result<Option<u32>, WalError> {
         let input = self.input;
@@ -177,10 +263,11 @@ impl Replay<'_> {
         Ok(Some(page.crc))
     }
 
-    /// Visits frames from page 1 on. `None` when a seal frame ended them.
+    /// Visits frames from page 1 on, of which the first follows `header_crc` where that is known. `None` when a seal
+    /// frame ended them.
     fn frames(
         &mut self,
-        header_crc: u32,
+        header_crc: Option<u32>,
         visit: &mut dyn FnMut(Seqno, Record<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Stop>, WalError> {
         let mut previous_crc = header_crc;
@@ -197,13 +284,17 @@ impl Replay<'_> {
                 let found = Found::PayloadCrc { expected: header.payload_crc, found };
                 return Ok(Some(Stop { offset, next: header.end(), found }));
             }
-            if header.previous_crc != previous_crc {
+            if let Some(previous_crc) = previous_crc.filter(|crc| *crc != header.previous_crc) {
                 let expected = format!("a frame that follows crc {previous_crc:#010x}");
                 let found = format!("one that follows {:#010x}", header.previous_crc);
                 return Err(damaged(self.input, offset, expected, found));
             }
+            if self.whole_frames_only {
+                let mut ignore = |_, _: Record<'_>| ControlFlow::Continue(());
+                visit_records(self.input, &header, payload, &mut SegmentEnd::default(), &mut ignore)?;
+            }
             visit_records(self.input, &header, payload, &mut self.end, visit)?;
-            previous_crc = crc;
+            previous_crc = Some(crc);
             self.end.last_crc = crc;
             self.end.end_offset = header.end();
             self.filler = offset + (FRAME_HEADER_BYTES + payload_bytes) as u64;
@@ -310,18 +401,23 @@ fn describe(header: &SegmentHeader) -> String {
 }
 
 /// A stretch of the file in memory, read ahead.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     source: &'a mut dyn ByteSource,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl<'a> Window<'a> {
-    fn new(source: &'a mut dyn ByteSource) -> Self {
+    pub(super) fn new(source: &'a mut dyn ByteSource) -> Self {
         Self { source, start: 0, bytes: Vec::new() }
     }
     /// The `count` bytes at `offset`; fewer at the end of the file. `count` is bounded by the segment's length.
-    fn bytes(&mut self, input: &ReplayInput, offset: u64, count: usize) -> Result<&[u8], WalError> {
+    pub(super) fn bytes(
+        &mut self,
+        input: &ReplayInput,
+        offset: u64,
+        count: usize,
+    ) -> Result<&[u8], WalError> {
         let left = self.source.bytes().saturating_sub(offset);
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(count);
         let inside = |start: u64, len: usize| {
