@@ -15,10 +15,14 @@ const ENVELOPE_BYTES: usize = 256;
 
 /// Refuses settings that contradict each other.
 pub(super) fn refuse(config: &Config) -> Result<(), ConfigError> {
-    let checks: [fn(&Config) -> Result<(), String>; 7] =
-        [addresses, log_segment, query_memory, output, memtable, split_points, data];
-    let conflict = |reason| ConfigError::Conflict { reason };
-    checks.into_iter().try_for_each(|check| check(config).map_err(conflict))
+    addresses(config)
+        .and_then(|()| log_segment(config))
+        .and_then(|()| query_memory(config))
+        .and_then(|()| output(config))
+        .and_then(|()| memtable(config))
+        .and_then(|()| split_points(config))
+        .and_then(|()| data(config))
+        .map_err(|reason| ConfigError::Conflict { reason })
 }
 
 /// Sentences about settings that do no harm and cannot have the effect that they ask for.

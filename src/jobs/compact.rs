@@ -47,7 +47,7 @@ pub(super) fn merge_tables(
         snapshot_horizon: horizon.seqno,
         outside: outside.collect(),
         spans: plan.spans.clone(),
-        output: job.output(),
+        output: job.output(plan.reason.effort()),
     };
     let mut merge = Merge::new(inputs.collect(), options);
     let mut writer = TableWriter::new(Arc::clone(&job.files), job.store);

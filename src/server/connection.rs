@@ -1,5 +1,6 @@
 //! One client connection: bytes in, bytes out, and what is known of the client. A state machine without I/O.
 
+use super::clients::Listing;
 use super::output::Output;
 use super::pages::Page;
 use super::scan_relay::ScanRelay;
@@ -73,6 +74,8 @@ pub(crate) enum Closing {
 /// See the module.
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
+    /// Its number for CLIENT ID: unique among all cores, and never used again.
+    pub(crate) client: i64,
     pub(crate) socket: SocketId,
     pub(crate) peer: Option<SocketAddr>,
     /// Received and not yet executed.
@@ -107,8 +110,9 @@ pub(crate) struct Connection {
     /// It is in the list of connections whose next reply waits for the log.
     pub(crate) awaits_log: bool,
     pub(crate) pages: Vec<Page>,
-    /// Bytes of the keys that `pages` have gathered.
+    /// Bytes that `pages` and `listings` have gathered.
     pub(crate) page_bytes: usize,
+    pub(crate) listings: Vec<Listing>,
     pub(crate) scans: Vec<ScanRelay>,
     pub(crate) name: Vec<u8>,
     pub(crate) library: Vec<u8>,
@@ -121,6 +125,7 @@ impl Connection {
     /// A connection that was just accepted.
     pub(crate) fn new(
         id: ConnectionId,
+        client: i64,
         socket: SocketId,
         peer: Option<SocketAddr>,
         authenticated: bool,
@@ -128,6 +133,7 @@ impl Connection {
     ) -> Self {
         Self {
             id,
+            client,
             socket,
             peer,
             input: Vec::new(),
@@ -151,6 +157,7 @@ impl Connection {
             awaits_log: false,
             pages: Vec::new(),
             page_bytes: 0,
+            listings: Vec::new(),
             scans: Vec::new(),
             name: Vec::new(),
             library: Vec::new(),
@@ -198,13 +205,6 @@ impl Connection {
     /// Whether the client speaks RESP, as far as is known.
     pub(crate) fn dialect_is_resp(&self) -> bool {
         !matches!(self.talk, Talk::Native)
-    }
-    /// A number for CLIENT ID: unique among all cores.
-    pub(crate) fn client_id(&self) -> i64 {
-        let id = u64::from(self.id.generation) << 40
-            | u64::from(self.id.index) << 8
-            | u64::from(self.id.core & 0xff);
-        id.cast_signed() + 1
     }
 }
 
@@ -260,7 +260,12 @@ impl Connections {
     }
     /// All connections.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.places.iter().filter_map(|place| place.connection.as_deref())
+        self.iter_from(0)
+    }
+    /// The connections from a place on.
+    pub(crate) fn iter_from(&self, index: u32) -> impl Iterator<Item = &Connection> {
+        let places = self.places.get(index as usize..).unwrap_or_default();
+        places.iter().filter_map(|place| place.connection.as_deref())
     }
     /// Ids of all connections.
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
@@ -276,7 +281,7 @@ mod tests {
     fn a_reply_for_a_closed_connection_does_not_reach_its_successor() {
         // The place is used again: a late reply must not go to another client.
         let mut connections = Connections::default();
-        let make = |id| Connection::new(id, SocketId(3), None, true, 0);
+        let make = |id| Connection::new(id, 1, SocketId(3), None, true, 0);
         let old = connections.insert(0, make);
         connections.remove(old);
         let new = connections.insert(0, make);

@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod admission;
+mod clients;
 mod connection;
 mod core_loop;
 mod desk;

@@ -6,7 +6,7 @@ use crate::cli::check;
 use crate::jobs::{StoreOptions, open_store};
 use crate::limits::PAGE_BYTES;
 use crate::model::{SegmentSeq, StoreId, StreamId, TableId, TimeUnit};
-use crate::storage::sstable::{TableBuilder, TableOptions};
+use crate::storage::sstable::{Effort, TableBuilder, TableOptions};
 use crate::storage::wal::{SegmentSpec, StreamOptions, StreamWriter, SyncPolicy, WalIo, WalOutcome};
 use std::sync::Arc;
 
@@ -83,6 +83,7 @@ fn table_is_told_to_the_last_entry() {
         span: Some((0, 999)),
         level: 0,
         bloom_bits: 10,
+        effort: Effort::Quick,
     };
     let mut builder = TableBuilder::new(options);
     let put = |number| EntryOp::Put(Value::F64(number));

@@ -8,9 +8,10 @@
 mod log_watch;
 mod sockets;
 
+use super::clients::client_lines;
 use super::connection::Closing;
 use super::desk::Desk;
-use super::mailbox::{Arrival, RequestBody};
+use super::mailbox::{Arrival, ForwardedReply, ForwardedRequest, ReplySummary, RequestBody};
 use super::net::{FollowUp, FollowUpBody, Net};
 use super::shared::Shared;
 use super::tokens::Work;
@@ -19,7 +20,7 @@ use crate::config::OnIoError;
 use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
 use crate::limits::TURN_BUDGET_NS;
-use crate::model::{ConnectionId, FileRef, Lsn};
+use crate::model::{ConnectionId, Dialect, FileRef, Lsn, OperationId};
 use crate::shard::{Event, ReadId, Shard, ShardRequest, Shortage};
 use crate::storage::wal::{WalIo, WalOutcome};
 use log_watch::LogWatch;
@@ -361,25 +362,28 @@ impl<B: Backend> CoreLoop<B> {
                     self.net.forwarded_reply(reply);
                     self.wake_paused(id);
                 }
-                Arrival::Request(request) => {
-                    let (operation, reply_bytes_max) = (request.operation, request.reply_bytes_max);
-                    let event = match &request.body {
-                        RequestBody::Execute(_) => None,
-                        RequestBody::Credit(chunks) => Some(Event::Credit { operation, chunks: *chunks }),
-                        RequestBody::Cancel => Some(Event::Cancel { operation }),
-                    };
-                    if let Some(event) = event {
-                        self.shard.handle(self.now.monotonic_ns, event, &mut self.net);
-                    } else if let RequestBody::Execute(command) = &request.body {
-                        self.net.begin_remote(&request);
-                        let command = &command.borrow();
-                        let event = Event::Execute { operation, command, reply_bytes_max };
-                        self.shard.handle(self.now.monotonic_ns, event, &mut self.net);
-                    }
-                }
+                Arrival::Request(request) => self.forwarded_request(&request),
             }
         }
         self.arrivals = arrivals;
+    }
+
+    fn forwarded_request(&mut self, request: &ForwardedRequest) {
+        let ForwardedRequest { operation, reply_bytes_max, .. } = *request;
+        let now_ns = self.now.monotonic_ns;
+        match &request.body {
+            RequestBody::Execute(command) => {
+                self.net.begin_remote(request);
+                let command = &command.borrow();
+                let event = Event::Execute { operation, command, reply_bytes_max };
+                self.shard.handle(now_ns, event, &mut self.net);
+            }
+            RequestBody::Clients { place } => self.tell_clients(operation, *place),
+            RequestBody::Credit(chunks) => {
+                self.shard.handle(now_ns, Event::Credit { operation, chunks: *chunks }, &mut self.net);
+            }
+            RequestBody::Cancel => self.shard.handle(now_ns, Event::Cancel { operation }, &mut self.net),
+        }
     }
 
     /// Runs requests of the connections that have some, in turns, within the budget.
@@ -432,6 +436,7 @@ impl<B: Backend> CoreLoop<B> {
                         self.desk().execute_stored(shard, operation, dialect, command);
                     }
                 }
+                FollowUpBody::Clients { place } => self.list_clients(shard, operation, dialect, place),
                 FollowUpBody::Scan => {
                     let Some((command, credit)) = self.net.moved_scan(operation, dialect) else { continue };
                     self.desk().execute_stored(shard, operation, dialect, command);
@@ -439,6 +444,26 @@ impl<B: Backend> CoreLoop<B> {
                 }
             }
         }
+    }
+
+    /// Asks a core, which may be this one, for a slice of its connections.
+    fn list_clients(&mut self, core: u16, operation: OperationId, dialect: Dialect, place: u32) {
+        if self.net.connections.get_mut(operation.connection).is_none() {
+            return;
+        }
+        if core != self.net.core {
+            return self.net.forward(core, operation, dialect, RequestBody::Clients { place });
+        }
+        let lines = client_lines(&self.net.connections, place, self.now.monotonic_ns);
+        self.net.clients_listed(operation, lines.text.as_bytes(), lines.next);
+    }
+
+    /// Answers another core's question for this one's connections.
+    fn tell_clients(&mut self, operation: OperationId, place: u32) {
+        let lines = client_lines(&self.net.connections, place, self.now.monotonic_ns);
+        let summary = ReplySummary { next_place: lines.next, ..ReplySummary::default() };
+        let reply = ForwardedReply { operation, bytes: lines.text.into_bytes(), summary };
+        self.net.mailboxes.send_reply(operation.connection.core, self.shard.seqno(), reply);
     }
 
     fn submit_log(&mut self) {
