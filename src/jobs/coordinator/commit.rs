@@ -77,6 +77,9 @@ impl Coordinator {
             self.commit_retry_ns = self.retry_at();
             self.failed(COMMIT_FAILED, &error);
             self.tell_commit_failed(&error);
+            // Whoever waits for tables to count is told too, instead of waiting for better times.
+            self.fail_barriers(&error);
+            self.fail_compactions(&error);
             return;
         }
         self.status.edits_total += 1;
