@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What the tests run, and the Debian package that holds it.
-TOOLS=(redis-cli:redis-tools redis-benchmark:redis-tools promtool:prometheus python3:python3 strace:strace
+TOOLS=(redis-cli:redis-tools redis-benchmark:redis-tools redis-server:redis-server promtool:prometheus python3:python3 strace:strace
     systemd-analyze:systemd unshare:util-linux mount:mount)
 PYTHON=tests/.venv/bin/python
 REQUIREMENTS=tests/requirements.txt
@@ -132,6 +132,8 @@ step 'format' cargo fmt --check
 step 'lints' cargo clippy --all-targets -- -D warnings
 # The seeded suites get their time below, optimised; here they run just long enough to be seen to work.
 step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_SIM_SECONDS=5 cargo test --no-fail-fast --lib --bins --tests
+step 'canaries' cargo test --test backend_contract -- --show-output canary
+step 'loom models' env RUSTFLAGS='--cfg loom' cargo test --lib --target-dir target/loom models -- --show-output
 step 'benchmarks, tiny' cargo test --no-fail-fast --bench '*'
 step 'doc tests' cargo test --doc
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
@@ -142,6 +144,8 @@ step 'systemd unit' systemd-analyze security --offline=true --threshold=20 scrip
 seeded=(cargo test --profile sim --no-fail-fast)
 step 'seeded: storage, jobs' "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
 step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
+step 'seeded: decoders' env TSKV_FUZZ_SECONDS=3 "${seeded[@]}" --test decoders -- --show-output
+step 'seeded: differential' env TSKV_DIFFERENTIAL_SECONDS=8 "${seeded[@]}" --test differential -- --show-output
 if [ -e tests/simulation.rs ]; then
     step 'seeded: simulation' env TSKV_SIM_SECONDS=120 TSKV_SIM_SEEDS_MIN=200 \
         "${seeded[@]}" --test simulation -- --show-output
@@ -151,7 +155,7 @@ echo
 echo "ran on $(nproc) CPUs, Linux $(uname -r), in $SECONDS s; logs in $LOGS:"
 printf '  %s\n' "${summary[@]}"
 echo "the seeded suites reached:"
-grep -hE '^kill -9, |^[0-9]+ seeds? in ' "$LOGS"/seeded*.log | sed 's/^/  /' || echo '  nothing that they told'
+grep -hE '^kill -9, |^[0-9]+ seeds? in |^(fuzz|differential|canaries)[ :]' "$LOGS"/{seeded,canaries}*.log | sed 's/^/  /' || echo '  nothing that they told'
 report_skips
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

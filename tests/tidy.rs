@@ -60,7 +60,7 @@ const UNSAFE_FILES: [&str; 15] = [
     "src/io/os_files.rs",
     "src/io/sys/clock.rs",
     "src/io/sys/cpu.rs",
-    "src/io/sys/event_fd.rs",
+    "src/io/sys/event_fd/counter.rs",
     "src/io/sys/rlimit.rs",
     "src/io/sys/socket.rs",
     "src/io/sys/thread.rs",
