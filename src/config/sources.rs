@@ -147,15 +147,16 @@ fn read_file(path: &Path) -> Result<BTreeMap<&'static str, Vec<String>>, ConfigE
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::FileUnreadable { file: path.to_owned(), source };
     // Looked at before it is opened, because opening a fifo waits for a writer and /dev/zero has no end.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
         return Err(ConfigError::FileNotRegular { file: path.to_owned() });
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(ConfigError::FileTooLarge { file: path.to_owned(), bytes_max: FILE_BYTES_MAX });
     }
     let mut content = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(unreadable)?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(ConfigError::FileTooLarge { file: path.to_owned(), bytes_max: FILE_BYTES_MAX });
-    }
+    file.take(metadata.len()).read_to_end(&mut content).map_err(unreadable)?;
     let text = String::from_utf8(content).map_err(|error| ConfigError::FileNotText {
         file: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),

@@ -3,6 +3,7 @@
 use super::clients::Listing;
 use super::output::Output;
 use super::pages::Page;
+use super::parts::Unfinished;
 use super::scan_relay::ScanRelay;
 use super::slots::Slots;
 use crate::io::SocketId;
@@ -38,6 +39,10 @@ pub(crate) enum Talk {
 pub(crate) struct RespTalk {
     pub(crate) parser: ParseState,
     pub(crate) transaction: Option<Transaction>,
+    /// What is left of the request that `parser` holds; it is run before anything else.
+    pub(crate) unfinished: Option<Unfinished>,
+    /// Bytes of that request.
+    pub(crate) request_bytes: usize,
 }
 
 /// MULTI: what EXEC will run.
@@ -95,6 +100,8 @@ pub(crate) struct Connection {
     reply_bytes_expected: usize,
     /// The log failed under replies that it waits for: it gets no more of them and is closed.
     pub(crate) is_cut_off: bool,
+    /// The last slot is the folded reply of a request that is still being run in parts: nothing may wait for it.
+    pub(crate) folds_in_parts: bool,
     /// Bytes of requests since it last was owed nothing.
     pub(crate) request_bytes_pending: usize,
     /// Operations of the backend that have not completed: receive, send, close.
@@ -148,6 +155,7 @@ impl Connection {
             is_overflowing: false,
             reply_bytes_expected: REPLY_BYTES_EXPECTED_FIRST,
             is_cut_off: false,
+            folds_in_parts: false,
             request_bytes_pending: 0,
             operations: 0,
             request_since_ns: None,
@@ -170,7 +178,8 @@ impl Connection {
     pub(crate) fn is_backed_up(&self) -> bool {
         // A scan without credit sends nothing, and its credit comes by this connection: it must be read.
         let silent = self.scans.iter().filter(|scan| scan.credit == 0).count();
-        let owed = self.slots.count().saturating_sub(silent);
+        // Nor does a folded reply come before the parts of its request that are still to be run.
+        let owed = self.slots.count().saturating_sub(silent + usize::from(self.folds_in_parts));
         // Replies that other cores or block reads still work on would else arrive all at once.
         let expected = owed.saturating_mul(self.reply_bytes_expected);
         self.unsent_bytes() + expected > OUTPUT_BYTES_PAUSE

@@ -16,6 +16,9 @@ use crate::protocol::binary::{
 };
 use std::collections::BTreeMap;
 
+/// Entries of a batch that cost about as much as a command of their own.
+const ENTRIES_PER_COMMAND: usize = 8;
+
 impl Desk<'_> {
     /// Serves one frame.
     pub(super) fn native(&mut self, id: ConnectionId, bytes: &[u8]) -> Look {
@@ -58,7 +61,7 @@ impl Desk<'_> {
         Look::Consumed(consumed)
     }
 
-    fn all_mailboxes_accept(&self) -> bool {
+    pub(super) fn all_mailboxes_accept(&self) -> bool {
         let core = self.net.core;
         (0..self.net.router.shards()).all(|shard| shard == core || self.net.mailboxes.accepts(shard))
     }
@@ -125,6 +128,8 @@ impl Desk<'_> {
 
     fn native_data(&mut self, id: ConnectionId, header: &FrameHeader, command: Command<'_>) {
         self.count(id, kind_of(&command), entries_of(&command));
+        // A batch is whole or absent, so it runs at once; what it costs is taken from what its connection may do next.
+        self.spent += usize::try_from(entries_of(&command)).unwrap_or(usize::MAX) / ENTRIES_PER_COMMAND;
         let dialect = dialect_of(header);
         #[expect(
             clippy::wildcard_enum_match_arm,

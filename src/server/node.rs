@@ -280,6 +280,7 @@ fn store_options(config: &Config, cores: usize) -> Result<StoreOptions, ServeErr
         table_bytes_target: TABLE_BYTES_TARGET,
         background_threads: config.background_threads,
         ballast_bytes: BALLAST_BYTES,
+        manifest_growth_bytes: StoreOptions::default().manifest_growth_bytes,
         entropy,
     })
 }

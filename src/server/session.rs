@@ -4,9 +4,7 @@ use super::connection::Transaction;
 use super::desk::{Desk, Look};
 use crate::metrics;
 use crate::model::{ConnectionId, Dialect};
-use crate::protocol::resp::{
-    Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob, parse_command,
-};
+use crate::protocol::resp::{Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob};
 use std::fmt::Write;
 
 /// The Redis version whose behaviour clients may expect.
@@ -91,7 +89,7 @@ impl Desk<'_> {
                 *transaction = Some(Transaction::default());
                 self.put(id, encode::ok);
             }
-            SessionRequest::Exec => self.exec(id, transaction),
+            SessionRequest::Exec => unreachable!("EXEC runs in parts, which its caller sees to"),
             SessionRequest::Discard if transaction.take().is_none() => {
                 self.put(id, |out| encode::error(out, b"ERR DISCARD without MULTI"));
             }
@@ -227,32 +225,6 @@ impl Desk<'_> {
             }
         }
         self.put(id, |out| encode::verbatim(out, protocol, &text));
-    }
-
-    /// EXEC: the queued commands in order, as one array. Not atomic across shards.
-    fn exec(&mut self, id: ConnectionId, transaction: &mut Option<Transaction>) {
-        let Some(transaction) = transaction.take() else {
-            return self.put(id, |out| encode::error(out, b"ERR EXEC without MULTI"));
-        };
-        if transaction.failed {
-            let text = b"EXECABORT Transaction discarded because of previous errors.";
-            return self.put(id, |out| encode::error(out, text));
-        }
-        self.put(id, |out| encode::array_header(out, transaction.queued.len()));
-        let context = self.context();
-        for words in &transaction.queued {
-            let connection = self.net.connections.get_mut(id);
-            if connection.is_none_or(|connection| connection.is_overflowing) {
-                // Nothing of the reply will be sent: what is left need not be made.
-                return;
-            }
-            match parse_command(words.borrow(), &context) {
-                Ok(request) => {
-                    self.resp_request(id, &mut None, request);
-                }
-                Err(error) => self.put(id, |out| encode::error(out, &error.text())),
-            }
-        }
     }
 }
 

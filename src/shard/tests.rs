@@ -394,7 +394,7 @@ fn writes_without_room_wait_in_order_and_then_are_refused() {
     rig.event(Event::Maintain);
     assert_eq!(rig.reply(first).as_deref(), Some("error: Busy"));
     assert_eq!(rig.reply(behind), None, "its own time begins now");
-    rig.event(Event::DiskFull);
+    rig.event(Event::DiskFull(Shortage::Segment));
     assert_eq!(rig.reply(behind).as_deref(), Some("error: NoSpace"));
     assert_eq!(rig.shard.parking.count(), 0);
 }

@@ -1,17 +1,11 @@
 //! What the machine may do to a daemon: no io_uring, no space, no right to write, few descriptors, signals, nothing to do.
 
-use crate::support::{Daemon, NO_FLAGS, tskv};
+use crate::support::{Daemon, NO_FLAGS, skipped, tskv};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-/// Reports a test, or a part of one, that this machine has no means for. `scripts/test.sh` looks for the line and knows
-/// how to ask for the means; the test harness would swallow what `eprintln!` prints.
-pub(crate) fn skipped(means: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED[{means}]: {why}");
-}
 
 /// Runs `body` on a thread where io_uring is forbidden, as in a container; children inherit it.
 fn without_io_uring<T: Send>(body: impl FnOnce() -> T + Send) -> T {

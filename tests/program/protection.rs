@@ -1,7 +1,6 @@
 //! Who is let in: passwords, protected mode, and what an outsider sees.
 
-use crate::environment::skipped;
-use crate::support::{Daemon, NO_FLAGS};
+use crate::support::{Daemon, NO_FLAGS, skipped};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;

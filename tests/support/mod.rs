@@ -1,5 +1,10 @@
-//! What the tests on the real program share: the daemon as a child, its tools, a bare RESP client, and seeded numbers.
+//! What the tests on the real program share: the daemon as a child, its tools, a bare RESP client, seeded numbers, and
+//! clients that load a store and judge what a crash left of it (`fleet`, `writer`, `model`).
 #![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub(crate) mod fleet;
+pub(crate) mod model;
+pub(crate) mod writer;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,7 +13,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A daemon that does not serve within this time never will.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,6 +28,12 @@ pub(crate) fn tskv() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tskv"));
     command.env_clear().env("RUST_BACKTRACE", "1").stdin(Stdio::null());
     command
+}
+
+/// Reports a test, or a part of one, that this machine has no means for. `scripts/test.sh` looks for the line and knows
+/// how to ask for the means; the test harness would swallow what `eprintln!` prints.
+pub(crate) fn skipped(means: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED[{means}]: {why}");
 }
 
 /// A daemon on ports that the kernel chose; killed when dropped.
@@ -72,6 +83,19 @@ impl Daemon {
         self.ready_line = receiver.recv_timeout(READY_TIMEOUT).unwrap_or_default();
         assert!(self.ready_line.starts_with("tskv ready "), "no ready line; the log:\n{}", self.log());
         self
+    }
+    /// Waits until it serves or has ended; in that case its exit status and what it said.
+    pub(crate) fn serving_or_ended(mut self) -> Result<Self, (Option<i32>, String)> {
+        let stdout = self.child.stdout.take().unwrap();
+        let mut line = String::new();
+        // A daemon that ends closes its stdout.
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        if line.starts_with("tskv ready ") {
+            self.ready_line = line;
+            return Ok(self);
+        }
+        let (status, log) = self.wait();
+        Err((status.code(), log))
     }
     /// A field of the ready line.
     pub(crate) fn field(&self, name: &str) -> &str {
@@ -141,8 +165,24 @@ impl Daemon {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
+    /// Waits for it to end by itself; `None` when it does not in time.
+    pub(crate) fn wait_at_most(mut self, time: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        None
+    }
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+    /// SIGKILL, where more is to be asked of it.
+    pub(crate) fn kill_now(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -180,6 +220,14 @@ impl Reply {
     /// `+OK`
     pub(crate) fn ok() -> Self {
         Self::Simple("OK".to_owned())
+    }
+    /// Whether it says, of a part at least, that the disk fails, or that the daemon ends for that reason.
+    pub(crate) fn blames_disk(&self) -> bool {
+        match self {
+            Self::Error(text) => text.starts_with("IOERR") || text.contains("is shutting down"),
+            Self::Array(items) => items.iter().any(Self::blames_disk),
+            Self::Simple(_) | Self::Integer(_) | Self::Bulk(_) => false,
+        }
     }
     /// The text of an error; empty for anything else.
     pub(crate) fn error(&self) -> &str {
@@ -294,4 +342,9 @@ impl Rng {
     pub(crate) fn index(&mut self, bound: usize) -> usize {
         usize::try_from(self.below(bound as u64)).unwrap()
     }
+}
+
+/// A count that the environment may change.
+pub(crate) fn number_from(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

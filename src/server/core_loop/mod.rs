@@ -5,6 +5,7 @@
 //! send per connection → one slice of background work → timers → wait. A turn does bounded work and never blocks but
 //! in its wait.
 
+mod log_watch;
 mod sockets;
 
 use super::clients::client_lines;
@@ -20,8 +21,9 @@ use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome,
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
 use crate::limits::TURN_BUDGET_NS;
 use crate::model::{ConnectionId, Dialect, FileRef, Lsn, OperationId};
-use crate::shard::{Event, ReadId, Shard, ShardRequest};
+use crate::shard::{Event, ReadId, Shard, ShardRequest, Shortage};
 use crate::storage::wal::{WalIo, WalOutcome};
+use log_watch::LogWatch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -87,6 +89,9 @@ pub(crate) struct CoreLoop<B: Backend> {
     poison_handled: bool,
     /// Why no segment could be made at the last try: logged when it changes, not at each try.
     segment_failure: Option<Errno>,
+    /// Why no memtable could be flushed at the last try.
+    flush_failure: Option<Errno>,
+    log_watch: LogWatch,
     shared: Arc<Shared>,
     now: Now,
     /// Connections that wait for a mailbox; tried again next turn.
@@ -132,6 +137,8 @@ impl<B: Backend> CoreLoop<B> {
             spin_ns,
             poison_handled: false,
             segment_failure: None,
+            flush_failure: None,
+            log_watch: LogWatch::default(),
             now,
             blocked: Vec::new(),
             awaiting_log: Vec::new(),
@@ -258,6 +265,7 @@ impl<B: Backend> CoreLoop<B> {
         if let OpBuf::Aligned(buf) = completion.buf {
             self.wal_buffers.push(buf);
         }
+        self.log_watch.ended(id);
         self.shard.handle(self.now.monotonic_ns, Event::WalDone { id, outcome }, &mut self.net);
     }
 
@@ -309,7 +317,10 @@ impl<B: Backend> CoreLoop<B> {
 
     fn shard_message(&mut self, message: ToShard) {
         let event = match message {
-            ToShard::Version { version, flushed, retired } => Event::Version { version, flushed, retired },
+            ToShard::Version { version, flushed, retired } => {
+                self.flush_failure = self.flush_failure.filter(|_| flushed.is_empty());
+                Event::Version { version, flushed, retired }
+            }
             ToShard::SegmentReady(segment) => {
                 self.segment_failure = None;
                 Event::SegmentReady(segment)
@@ -321,14 +332,16 @@ impl<B: Backend> CoreLoop<B> {
                 if !errno.is_out_of_space() {
                     return;
                 }
-                Event::DiskFull
+                Event::DiskFull(Shortage::Segment)
             }
             ToShard::FlushFailed { memtable, errno } => {
-                log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
+                if self.flush_failure.replace(errno) != Some(errno) {
+                    log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
+                }
                 if !errno.is_out_of_space() {
                     return;
                 }
-                Event::DiskFull
+                Event::DiskFull(Shortage::Tables)
             }
             ToShard::FreezeNow { ticket } => Event::FreezeNow { ticket },
             ToShard::ReportHorizon => Event::ReportHorizon,
@@ -409,7 +422,7 @@ impl<B: Backend> CoreLoop<B> {
     }
 
     fn desk(&mut self) -> Desk<'_> {
-        Desk { net: &mut self.net, shard: &mut self.shard, now: self.now }
+        Desk { net: &mut self.net, shard: &mut self.shard, now: self.now, spent: 0 }
     }
 
     fn run_follow_ups(&mut self) {
@@ -455,6 +468,8 @@ impl<B: Backend> CoreLoop<B> {
 
     fn submit_log(&mut self) {
         while let Some(io) = self.shard.next_wal_io() {
+            let (WalIo::Write { id, .. } | WalIo::Sync { id, .. }) = io;
+            self.log_watch.submitted(id, self.now.monotonic_ns);
             match io {
                 WalIo::Write { id, file, offset, bytes, durable } => {
                     let mut buf = self.wal_buffer(bytes);
@@ -564,7 +579,9 @@ impl<B: Backend> CoreLoop<B> {
             return;
         }
         self.publish_due_ns = self.now.monotonic_ns + PUBLISH_INTERVAL_NS;
-        self.unpublished = false;
+        // A disk that hangs wakes nobody: how long it does is told all the same.
+        self.unpublished = self.log_watch.is_waiting();
+        self.net.metrics.shard.log_wait_ns = self.log_watch.look(self.net.core, self.now.monotonic_ns);
         super::status::gather(&mut self.net.metrics, &self.shard);
         let snapshot = self.net.metrics.snapshot(self.net.core, self.now.monotonic_ns);
         self.shared.publish(self.net.core, snapshot);

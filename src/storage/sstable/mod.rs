@@ -23,15 +23,17 @@ mod footer;
 mod index;
 mod meta;
 mod owner;
+mod remains;
 
 pub use block::Block;
 pub use builder::{TableBuilder, TableOptions};
 pub use chunk::{ChunkHeader, ChunkStats};
 pub use codec::Effort;
 pub use error::TableError;
-pub use index::{BlockHandle, TableIndex};
+pub use index::{BlockHandle, BlockStretch, TableIndex};
 pub use meta::TableMeta;
 pub use owner::read_owner;
+pub use remains::{BlockFound, BlockWalk, TableRemains, read_identity};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,14 +1,14 @@
 //! Clients under load. Each owns its keys, predicts every reply, and notes what it sent and what was acknowledged.
 
-use crate::model::{Change, Ledger, Policy, State};
-use crate::support::{Reply, Resp, Rng, put_command};
+use super::model::{Change, Ledger, Policy, State};
+use super::{Reply, Resp, Rng, put_command};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 use tskv::model::{Command, DeleteScope, Slot, StoredEntry, Value};
 use tskv::protocol::binary::{
-    FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
+    FrameLimits, Framed, Request, Response, Status, decode_frame, decode_response, encode_request,
 };
 
 /// What TS.ADD says where a sample is and the policy is block.
@@ -24,12 +24,16 @@ pub(crate) struct Load {
     pub(crate) text_bytes: usize,
     /// Most samples of one native batch.
     pub(crate) batch: usize,
+    /// Whether to delete.
+    pub(crate) deletes: bool,
 }
 
 /// Why a writer stopped.
 pub(crate) enum Stop {
     /// The connection broke: the daemon was killed.
     Broken,
+    /// The daemon says that its disk fails.
+    Refused(String),
     /// A reply is not what the model says.
     Wrong(String),
 }
@@ -52,7 +56,10 @@ pub(crate) struct RespWriter {
 /// Keys of one writer; the letter spreads them over the shards.
 fn keys(kind: char, writer: usize, count: usize) -> Vec<Vec<u8>> {
     (0..count)
-        .map(|key| format!("{kind}{writer}:{}{key}", char::from(b'a' + (key * 7 % 26) as u8)).into_bytes())
+        .map(|key| {
+            format!("{kind}{writer}:{}{key}", char::from(b"abcdefghijklmnopqrstuvwxyz"[key * 7 % 26]))
+                .into_bytes()
+        })
         .collect()
 }
 
@@ -71,6 +78,9 @@ impl RespWriter {
         client.send(&bytes)?;
         for (request, reply) in expected {
             let found = client.reply()?;
+            if found.blames_disk() {
+                return Err(Stop::Refused(shorten(&found)));
+            }
             if reply != found {
                 let (found, reply) = (shorten(&found), shorten(&reply));
                 return Err(Stop::Wrong(format!("the daemon answered {found}, the model says {reply}")));
@@ -88,6 +98,8 @@ impl RespWriter {
         let text_key = self.rng.index(keys / 2) * 2;
         let series_key = self.rng.index(keys / 2) * 2 + 1;
         match self.rng.below(100) {
+            32..40 if !load.deletes => self.set(out, text_key, load),
+            78..84 if !load.deletes => self.add(out, series_key),
             0..25 => self.set(out, text_key, load),
             25..32 => self.mset(out, load),
             32..40 => self.delete(out),
@@ -329,10 +341,12 @@ impl NativeWriter {
             let (id, failure) = client.response()?;
             match (waiting.remove(&id), failure) {
                 (Some(request), None) => self.ledger.acknowledge(request),
+                (_, Some(Failure { text, of_disk: true })) => return Err(Stop::Refused(text)),
                 (found, failure) => {
                     let known = found.is_some();
                     return Err(Stop::Wrong(format!(
-                        "native response to {id} (asked: {known}): {failure:?}"
+                        "native response to {id} (asked: {known}): {:?}",
+                        failure.map(|failure| failure.text)
                     )));
                 }
             }
@@ -348,7 +362,7 @@ impl NativeWriter {
         let times = Change::DeleteTimes { from, to, keeps_series: false };
         let mut send =
             |command: Command<'_>| encode_request(out, id, id.is_multiple_of(2), &Request::Data(command));
-        let changes = match self.rng.below(100) {
+        let changes = match self.rng.below(if load.deletes { 100 } else { 80 }) {
             0..45 => {
                 let (time, value) = self.sample();
                 send(Command::Put { series: &name, slot: Slot::Time(time), value: Value::F64(value) });
@@ -406,6 +420,13 @@ impl NativeWriter {
     }
 }
 
+/// A response that is none of success.
+struct Failure {
+    text: String,
+    /// The disk is to blame, not the request.
+    of_disk: bool,
+}
+
 /// A native connection that pipelines.
 pub(crate) struct Native {
     stream: TcpStream,
@@ -420,16 +441,19 @@ impl Native {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { stream, received: Vec::new(), next_id: 0 })
     }
-    /// Waits for a response: whose it is, and the text of a failure.
-    fn response(&mut self) -> Result<(u64, Option<String>), Stop> {
+    /// Waits for a response: whose it is, and why it failed.
+    fn response(&mut self) -> Result<(u64, Option<Failure>), Stop> {
         loop {
             let frame = decode_frame(&self.received, &FrameLimits::authenticated());
             let frame = frame.map_err(|error| Stop::Wrong(format!("a bad frame: {error}")))?;
             if let Framed::Frame { header, payload, consumed } = frame {
                 let failure = match decode_response(&header, payload) {
                     Ok(Response::Done) => None,
-                    Ok(other) => Some(format!("{other:?}")),
-                    Err(error) => Some(error.to_string()),
+                    Ok(Response::Failure { status: Status::Io | Status::ShuttingDown, message }) => {
+                        Some(Failure { text: message.to_owned(), of_disk: true })
+                    }
+                    Ok(other) => Some(Failure { text: format!("{other:?}"), of_disk: false }),
+                    Err(error) => Some(Failure { text: error.to_string(), of_disk: false }),
                 };
                 self.received.drain(..consumed);
                 return Ok((header.request_id, failure));

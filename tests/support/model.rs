@@ -4,6 +4,7 @@
 //! show, and the prefix must reach as far as the last acknowledged change.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// What one key holds. Samples are kept by their bits.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -110,8 +111,8 @@ pub(crate) struct Ledger {
     pub(crate) current: Vec<State>,
     /// Changes in the order they were sent: key, change, number of the request.
     sent: Vec<(usize, Change, usize)>,
-    /// Requests, acknowledged or not.
-    acked: Vec<bool>,
+    /// Requests, and when each was acknowledged, if it was.
+    acked: Vec<Option<Instant>>,
     /// Whether changes of different keys are done in the order they were sent too: one stream, and nothing is read first.
     pub(crate) ordered: bool,
 }
@@ -124,7 +125,7 @@ impl Ledger {
     /// Notes a request that is about to be sent; its number. Says for each change whether it will be accepted.
     pub(crate) fn send(&mut self, changes: Vec<(usize, Change)>) -> (usize, Vec<bool>) {
         let request = self.acked.len();
-        self.acked.push(false);
+        self.acked.push(None);
         let mut accepted = Vec::new();
         for (key, change) in changes {
             accepted.push(self.current[key].apply(&change));
@@ -134,11 +135,15 @@ impl Ledger {
     }
     /// Notes that a request's reply has come.
     pub(crate) fn acknowledge(&mut self, request: usize) {
-        self.acked[request] = true;
+        self.acked[request] = Some(Instant::now());
     }
     /// Requests acknowledged since the last recovery.
     pub(crate) fn acks(&self) -> usize {
-        self.acked.iter().filter(|acked| **acked).count()
+        self.acked.iter().flatten().count()
+    }
+    /// Takes acknowledgements after `moment` as not given: a power cut may take back what they stood for.
+    pub(crate) fn forgive_after(&mut self, moment: Instant) {
+        self.acked.iter_mut().filter(|acked| **acked > Some(moment)).for_each(|acked| *acked = None);
     }
     /// Compares what recovery shows with what it may show, and starts again from there.
     ///
@@ -149,7 +154,8 @@ impl Ledger {
         let mut fits_all = vec![true; self.sent.len() + 1];
         for (key, found) in recovered.iter().enumerate() {
             let mut state = self.base[key].clone();
-            let owed = self.sent.iter().rposition(|(at, _, request)| *at == key && self.acked[*request]);
+            let owed =
+                self.sent.iter().rposition(|(at, _, request)| *at == key && self.acked[*request].is_some());
             let owed = owed.map_or(0, |index| index + 1);
             let mut fits = state == *found;
             let mut fits_any = fits && owed == 0;
@@ -198,7 +204,7 @@ impl Ledger {
         for (index, (_, change, request)) in changes {
             state.apply(change);
             if index + 12 >= owed {
-                let acked = if self.acked[*request] { "acked" } else { "unacked" };
+                let acked = if self.acked[*request].is_some() { "acked" } else { "unacked" };
                 text += &format!("\n  {} {acked} {change:?} -> {}", index + 1, brief(&state));
             }
         }
