@@ -473,7 +473,6 @@ impl Engine {
         if is_idle {
             self.idle.push_back(index);
         }
-        self.was_full = false;
         self.touch(index);
         self.receive(index);
     }

@@ -169,6 +169,9 @@ pub struct Verdict {
     pub achieved_rate: f64,
     /// Requests that became due while `max_in_flight` were unanswered; they were sent late, not skipped.
     pub dropped: u64,
+    /// Connections that broke or were closed by the server during the run.
+    #[serde(default)]
+    pub connections_lost: u64,
     /// Longest time between a request's intended and its actual send; absent: closed loop.
     pub max_lag_ms: Option<f64>,
     /// Mean of the same.

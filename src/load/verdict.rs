@@ -87,6 +87,7 @@ pub(super) fn verdict(options: &RunOptions, all: &[&Evidence], interrupted: bool
         target_rate: options.rate,
         achieved_rate,
         dropped: sum(|evidence| evidence.dropped),
+        connections_lost: sum(|evidence| evidence.connections_lost),
         max_lag_ms: is_open.then(|| max(|evidence| evidence.lag_ns_max as f64 / 1e6)),
         mean_lag_ms: is_open.then(|| lag_ns_sum as f64 / lag_count.max(1) as f64 / 1e6),
         max_generator_lag_ms: is_open.then(|| max(|evidence| evidence.own_lag_ns_max as f64 / 1e6)),

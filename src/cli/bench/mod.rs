@@ -206,6 +206,10 @@ fn tell(args: &RunArgs, result: &RunResult, mut output: Output) -> Result<(), Cl
     if errors > args.load.max_errors {
         return Err(CliError::Status(STATUS_ERRORS, format!("{errors} requests failed")));
     }
+    if result.verdict.connections_lost > 0 {
+        let lost = result.verdict.connections_lost;
+        return Err(CliError::Status(STATUS_ERRORS, format!("{lost} connections were lost")));
+    }
     Ok(())
 }
 
