@@ -18,6 +18,8 @@ pub enum ShardRequest {
     Segment,
     /// Answers `Event::FreezeNow`: all that was in memory then has been sent for flushing.
     Frozen { ticket: u64 },
+    /// Drop a memtable that is in tables now: giving back its memory takes too long for a core.
+    Dispose(Arc<Memtable>),
     /// Nothing below this seqno can come back from this shard's log or memory, or be seen by its readers.
     Horizon(Seqno),
 }
