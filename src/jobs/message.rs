@@ -60,6 +60,8 @@ pub enum ToCoordinator {
         /// As in the request.
         ticket: u64,
     },
+    /// Drop a memtable that is in tables and that its shard no longer reads.
+    Dispose(Arc<Memtable>),
     /// Write everything that is in memory now to tables.
     FlushAll {
         /// Called when it is durable there.

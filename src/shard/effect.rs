@@ -20,6 +20,8 @@ pub enum ShardRequest {
     Frozen { ticket: u64 },
     /// Answers it too: the log has failed, and what is in memory cannot be written before a restart.
     FreezeFailed { ticket: u64 },
+    /// Drop a memtable that is in tables now: giving back its memory takes too long for a core.
+    Dispose(Arc<Memtable>),
     /// Nothing below this seqno can come back from this shard's log or memory, or be seen by its readers.
     Horizon(Seqno),
 }

@@ -261,7 +261,7 @@ impl Shard {
                     self.log.release(segment);
                 }
                 self.no_tables &= flushed.is_empty();
-                flushed.into_iter().for_each(|id| self.drop_flushed(id));
+                flushed.into_iter().for_each(|id| self.dispose_flushed(id, fx));
                 self.horizon_due_ns = now_ns;
                 self.retry_stalled(now_ns, fx);
             }
@@ -375,12 +375,10 @@ impl Shard {
         }
     }
 
-    fn drop_flushed(&mut self, id: u64) {
-        let oldest = self.memory.frozen.pop_front();
-        assert!(
-            oldest.is_some_and(|frozen| frozen.memtable.id() == id),
-            "memtables are flushed in the order in which they were frozen"
-        );
+    fn dispose_flushed(&mut self, id: u64, fx: &mut impl Effects) {
+        let oldest = self.memory.frozen.pop_front().filter(|frozen| frozen.memtable.id() == id);
+        let oldest = oldest.expect("memtables are flushed in the order in which they were frozen");
+        fx.request(ShardRequest::Dispose(oldest.memtable));
         assert!(self.memory.frozen.len() < MEMTABLES_FROZEN_MAX, "a place was freed");
     }
 

@@ -294,11 +294,9 @@ impl Shard {
             fx.reply(operation, Reply::ScanChunk { entries: &[], last: true }, Lsn(0));
             return self.run_barrier(now_ns, fx);
         }
-        let found = self
-            .parking
-            .iter_mut()
-            .find(|(_, parked)| parked.operation == operation && !writes(&parked.command.borrow()))
-            .map(|(id, _)| id);
+        let only_reads = |parked: &Parked| !writes(&parked.command.borrow());
+        let found =
+            self.parking.place_of(operation).filter(|id| self.parking.get(*id).is_some_and(only_reads));
         let queued = if found.is_none() { self.parking.remove_queued(operation) } else { None };
         if queued.is_some_and(|queued| matches!(queued.command.borrow(), Command::Scan(_))) {
             fx.reply(operation, Reply::ScanChunk { entries: &[], last: true }, Lsn(0));

@@ -65,6 +65,8 @@ pub(crate) struct Queued {
 #[derive(Default)]
 pub(crate) struct Parking {
     parked: BTreeMap<ParkId, Parked>,
+    /// Where each of them is: a client says often that it takes more of a scan, and thousands may wait.
+    places: BTreeMap<OperationId, ParkId>,
     next: u64,
     /// Held series, and what queues behind each.
     holds: BTreeMap<Box<[u8]>, VecDeque<Queued>>,
@@ -136,13 +138,19 @@ impl Parking {
     /// Puts an operation back that ran another step.
     pub(crate) fn put_back(&mut self, id: ParkId, parked: Parked) {
         self.bytes += parked.command.bytes();
+        self.places.insert(parked.operation, id);
         self.parked.insert(id, parked);
     }
     /// The operation, to run it.
     pub(crate) fn take(&mut self, id: ParkId) -> Option<Parked> {
         let parked = self.parked.remove(&id)?;
+        self.places.remove(&parked.operation);
         self.bytes -= parked.command.bytes();
         Some(parked)
+    }
+    /// Where an operation is parked.
+    pub(crate) fn place_of(&self, operation: OperationId) -> Option<ParkId> {
+        self.places.get(&operation).copied()
     }
     /// Looks at an operation.
     pub(crate) fn get(&self, id: ParkId) -> Option<&Parked> {
@@ -158,6 +166,9 @@ impl Parking {
     }
     /// Forgets a command that has not been started.
     pub(crate) fn remove_queued(&mut self, operation: OperationId) -> Option<Queued> {
+        if self.queued == 0 {
+            return None;
+        }
         let queues = self.holds.values_mut().chain([&mut self.barrier]);
         for queue in queues {
             if let Some(index) = queue.iter().position(|queued| queued.operation == operation) {
@@ -168,10 +179,6 @@ impl Parking {
             }
         }
         None
-    }
-    /// All waiting operations, oldest first.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ParkId, &mut Parked)> {
-        self.parked.iter_mut().map(|(id, parked)| (*id, parked))
     }
     /// The next command behind the holder of `series`; when none is left, the hold ends.
     pub(crate) fn next_behind(&mut self, series: &[u8]) -> Option<Queued> {

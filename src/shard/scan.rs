@@ -87,8 +87,8 @@ impl Shard {
             queued.credit = queued.credit.saturating_add(chunks);
             return;
         }
-        let found = self.parking.iter_mut().find(|(_, parked)| parked.operation == operation);
-        let Some((id, parked)) = found else { return };
+        let Some(id) = self.parking.place_of(operation) else { return };
+        let Some(parked) = self.parking.get_mut(id) else { return };
         if let Progress::Scan(scan) = &mut parked.task.progress {
             scan.credit = scan.credit.saturating_add(chunks);
             if matches!(parked.state, ParkState::Credit { .. }) && chunks > 0 {

@@ -203,6 +203,7 @@ impl Rig {
             ShardRequest::Segment
             | ShardRequest::Frozen { .. }
             | ShardRequest::FreezeFailed { .. }
+            | ShardRequest::Dispose(_)
             | ShardRequest::Horizon(_) => None,
         };
         self.world.requests.iter().filter_map(flush).collect()
@@ -435,6 +436,12 @@ fn a_flush_waits_for_the_log_and_takes_its_segments_along() {
     rig.event(Event::Version { version, flushed: vec![flushes[0].0], retired: vec![SegmentSeq(1)] });
     assert_eq!(rig.shard.horizon(), Seqno(1001));
     assert_eq!(rig.shard.gauges().memtables_frozen, 0);
+    // Its memory is given back elsewhere: that would hold up a turn by milliseconds.
+    let disposed =
+        rig.world.requests.iter().any(
+            |request| matches!(request, ShardRequest::Dispose(memtable) if memtable.id() == flushes[0].0),
+        );
+    assert!(disposed, "the memtable was dropped on the core");
 }
 
 #[test]

@@ -202,6 +202,7 @@ impl Coordinator {
         match message {
             None => {}
             Some(ToCoordinator::Flush(request)) => self.flush_queue.push_back(request),
+            Some(ToCoordinator::Dispose(memtable)) => drop(memtable),
             Some(ToCoordinator::NeedSegment { shard }) => self.segment_needs.push_back(shard),
             Some(ToCoordinator::Horizon { shard, seqno }) => self.take_horizon(shard, seqno),
             Some(ToCoordinator::Frozen { shard, ticket }) => self.take_frozen(shard, ticket),

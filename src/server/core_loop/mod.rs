@@ -523,6 +523,7 @@ impl<B: Backend> CoreLoop<B> {
                 ShardRequest::Segment => ToCoordinator::NeedSegment { shard },
                 ShardRequest::Frozen { ticket } => ToCoordinator::Frozen { shard, ticket },
                 ShardRequest::FreezeFailed { ticket } => ToCoordinator::FreezeFailed { shard, ticket },
+                ShardRequest::Dispose(memtable) => ToCoordinator::Dispose(memtable),
                 ShardRequest::Horizon(seqno) => ToCoordinator::Horizon { shard, seqno },
             });
         }
