@@ -160,7 +160,7 @@ step 'seeded: differential' env TSKV_DIFFERENTIAL_SECONDS=8 "${seeded[@]}" --tes
 # Power cuts, failing disks and full ones: real file systems, so real time.
 step 'seeded: disks' "${seeded[@]}" --test disks -- --show-output
 if [ -e tests/simulation.rs ]; then
-    step 'seeded: simulation' env TSKV_SIM_SECONDS=120 TSKV_SIM_SEEDS_MIN=200 \
+    step 'seeded: simulation' env TSKV_SIM_SECONDS=180 TSKV_SIM_SEEDS_MIN=2000 \
         "${seeded[@]}" --test simulation -- --show-output
 fi
 

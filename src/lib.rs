@@ -37,7 +37,8 @@
 //! | `server` | core loop, connections, router, mailboxes, node | all of the above |
 //! | `client` | a blocking client of the native protocol | protocol, model, limits |
 //! | `load` | the load generator: its engine, workloads and results | client, protocol, io, model, buffer, metrics, encoding, limits |
-//! | `cli`, `simulator` | on top | all of the above |
+//! | `simulator` | whole nodes on a simulated machine, through seeded faults; the oracle | all of the above but client, load |
+//! | `cli` | on top | all of the above |
 //! | `teeth` | bugs planted on purpose, in test builds only | – |
 //!
 //! `tests/tidy.rs` reads the imports and fails on a breach.

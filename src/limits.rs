@@ -12,6 +12,8 @@ pub const VALUE_BYTES_DEFAULT: usize = 1 << 20;
 
 /// Unit of file I/O on the WAL: O_DIRECT alignment, and the grain on which frames start.
 pub const PAGE_BYTES: usize = 4096;
+/// Smallest segment that a stream can work with; the simulator's, so that logs rotate every few writes.
+pub const WAL_SEGMENT_BYTES_FLOOR: u64 = 128 << 10;
 /// Smallest and largest `--wal-segment-bytes`.
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// See [`WAL_SEGMENT_BYTES_MIN`].

@@ -38,8 +38,19 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     (
         "cli",
         &[
-            "server", "client", "config", "load", "jobs", "io", "storage", "protocol", "metrics", "encoding",
-            "model", "limits",
+            "simulator",
+            "server",
+            "client",
+            "config",
+            "load",
+            "jobs",
+            "io",
+            "storage",
+            "protocol",
+            "metrics",
+            "encoding",
+            "model",
+            "limits",
         ],
     ),
 ];

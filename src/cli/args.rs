@@ -134,6 +134,9 @@ stop the daemon first. Exit status 3 when there is damage.")]
     /// Measure this daemon, or any server that speaks RESP
     #[command(after_help = BENCH_HELP)]
     Bench(Box<BenchArgs>),
+    /// Run whole nodes on a simulated machine, through faults and crashes, from a seed
+    #[command(after_help = simulate_help())]
+    Simulate(SimulateArgs),
 }
 
 /// How to reach the daemon.
@@ -337,6 +340,64 @@ pub(super) struct DumpArgs {
     /// Stop after this many records, entries or edits
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// The run to make; with --seeds COUNT or --seconds the first of several
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(super) seed: u64,
+    /// Several runs: so many seeds from --seed on, or those of a range A..B (without B)
+    #[arg(long, value_name = "COUNT|A..B", conflicts_with_all = ["trace", "shrink"])]
+    pub(super) seeds: Option<String>,
+    /// Stop starting runs after this long; with --shrink, stop looking for something smaller
+    #[arg(long, value_name = "S", conflicts_with = "trace")]
+    pub(super) seconds: Option<u64>,
+    /// Runs side by side; as many as there are CPUs by default. One run is one thread
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
+    pub(super) threads: Option<u16>,
+    /// Cores of the node; drawn for each of its lives by default
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=3), value_name = "N")]
+    pub(super) cores: Option<u16>,
+    /// Faults that may be drawn: all, none, names, or all,-NAME,… without some
+    #[arg(long, default_value = "all", value_name = "LIST", allow_hyphen_values = true)]
+    pub(super) faults: String,
+    /// Requests of clients in all; as many as the seed draws by default
+    #[arg(long, value_name = "N")]
+    pub(super) ops: Option<u64>,
+    /// Lives of the node before the last, healthy one; as many as the seed draws by default
+    #[arg(long, value_name = "N")]
+    pub(super) lives: Option<u64>,
+    /// Requests that are drawn but not sent, by number from 0: 3,10..20
+    #[arg(long, value_name = "LIST")]
+    pub(super) skip: Option<String>,
+    /// Print every step
+    #[arg(long, conflicts_with = "shrink")]
+    pub(super) trace: bool,
+    /// Look for a smaller run that fails the same way, and print its command
+    #[arg(long)]
+    pub(super) shrink: bool,
+}
+
+fn simulate_help() -> String {
+    format!(
+        "Examples:
+  tskv simulate --seed 7                  one run; the last line is `seed 7: ok, trace HASH`
+  tskv simulate --seeds 1000              seeds 1 to 1000 on all CPUs
+  tskv simulate --seeds 1..1000000 --seconds 3600
+  tskv simulate --seed 7 --faults crash,power-cut,torn
+  tskv simulate --seed 7 --trace | less   every step
+  tskv simulate --seed 7 --shrink         the smallest run that fails as seed 7 does
+
+A run is several lives of a node: its cores, jobs and store work on a simulated disk, network and clock,
+clients write and read, faults strike, and an oracle judges every reply and every restart. Nothing on this
+machine is touched. Equal arguments give the same run and the same trace hash on any machine.
+
+Faults:
+{}
+Exit status: 0 sound, 1 a promise was broken (the command that replays it is printed), 2 wrong usage.",
+        crate::simulator::FaultSet::describe()
+    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

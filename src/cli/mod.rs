@@ -21,6 +21,7 @@ mod keys;
 mod output;
 mod repair;
 pub mod serve;
+mod simulate;
 
 pub use args::ServeArgs;
 
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Dump(args) => dump::run(&args),
         Command::Repair(args) => repair::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
     };
     outcome.map_or_else(|error| error.report(), |()| ExitCode::SUCCESS)
 }

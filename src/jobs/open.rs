@@ -20,7 +20,7 @@ use super::segment_files::make_segment;
 use super::table_files::{FileSource, open_table, read_block};
 use crate::encoding::Corruption;
 use crate::io::{FileLock, Files};
-use crate::limits::{CORES_MAX, PAGE_BYTES, WAL_SEGMENT_BYTES_MAX, WAL_SEGMENT_BYTES_MIN};
+use crate::limits::{CORES_MAX, PAGE_BYTES, WAL_SEGMENT_BYTES_FLOOR, WAL_SEGMENT_BYTES_MAX};
 use crate::model::{SegmentSeq, Seqno, StoreId, StreamId, TableId, TimeUnit};
 use crate::storage::byte_source::ByteSource;
 use crate::storage::manifest::log::MANIFEST_BYTES_MAX;
@@ -120,11 +120,11 @@ fn check_options(options: &StoreOptions) -> Result<(), OpenError> {
     if !(1..=CORES_MAX).contains(&options.shards) {
         return invalid(format!("{} shards were asked for; 1 to {CORES_MAX} are possible", options.shards));
     }
-    let segment_range = WAL_SEGMENT_BYTES_MIN..=WAL_SEGMENT_BYTES_MAX;
+    let segment_range = WAL_SEGMENT_BYTES_FLOOR..=WAL_SEGMENT_BYTES_MAX;
     for bytes in [options.wal_segment_bytes, options.wal_segment_bytes_first] {
         if !segment_range.contains(&bytes) || !bytes.is_multiple_of(PAGE_BYTES as u64) {
             return invalid(format!(
-                "a WAL segment of {bytes} bytes was asked for; {WAL_SEGMENT_BYTES_MIN} to {WAL_SEGMENT_BYTES_MAX} are possible, in whole pages"
+                "a WAL segment of {bytes} bytes was asked for; {WAL_SEGMENT_BYTES_FLOOR} to {WAL_SEGMENT_BYTES_MAX} are possible, in whole pages"
             ));
         }
     }

@@ -1,6 +1,6 @@
 //! Mailboxes between cores: for each pair of cores a ring of requests one way and a ring of replies the other.
 //!
-//! They cannot deadlock: a request is sent only when fewer than [`MAILBOX_REQUESTS_MAX`] of that pair are under way,
+//! They cannot deadlock: a request is sent only when fewer than `requests_max` of that pair are under way,
 //! and what a full reply ring does not take waits at the sender (bounded by the requests under way and the credit of
 //! scans), so no core ever waits for another one's ring. Control messages travel on a channel of their own.
 //!
@@ -12,7 +12,6 @@ mod models;
 mod ring;
 
 use crate::io::Waker;
-use crate::limits::MAILBOX_REQUESTS_MAX;
 use crate::model::{Dialect, OperationId, Seqno, StoredCommand};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -148,6 +147,8 @@ pub(crate) struct Mailboxes {
     peers: Vec<Option<Peer>>,
     bells: Arc<[Bell]>,
     core: u16,
+    /// Requests that may be under way to one peer, and the length of each ring.
+    requests_max: usize,
 }
 
 /// One message that arrived.
@@ -159,21 +160,22 @@ pub(crate) enum Arrival {
 }
 
 impl Mailboxes {
-    /// The mailboxes of `cores` cores, one value for each.
-    pub(crate) fn for_cores(cores: usize) -> (Vec<Self>, Arc<[Bell]>) {
+    /// The mailboxes of `cores` cores, one value for each; [`crate::limits::MAILBOX_REQUESTS_MAX`] is the daemon's
+    /// `requests_max`.
+    pub(crate) fn for_cores(cores: usize, requests_max: usize) -> (Vec<Self>, Arc<[Bell]>) {
         let bells: Arc<[Bell]> = (0..cores).map(|_| Bell::default()).collect();
         let mut grid: Vec<Vec<Option<Peer>>> =
             (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
         let pairs = (0..cores).flat_map(|low| (low + 1..cores).map(move |high| (low, high)));
         for (low, high) in pairs {
-            let (low_end, high_end) = Peer::pair();
+            let (low_end, high_end) = Peer::pair(requests_max);
             grid[low][high] = Some(low_end);
             grid[high][low] = Some(high_end);
         }
         let mailboxes = grid
             .into_iter()
             .zip(0u16..)
-            .map(|(peers, core)| Self { peers, bells: Arc::clone(&bells), core })
+            .map(|(peers, core)| Self { peers, bells: Arc::clone(&bells), core, requests_max })
             .collect();
         (mailboxes, bells)
     }
@@ -188,7 +190,7 @@ impl Mailboxes {
     /// Whether another request may be sent to `core` now; if not, the connection waits.
     pub(crate) fn accepts(&self, core: u16) -> bool {
         self.peer(core)
-            .is_some_and(|peer| peer.requests_waiting.is_empty() && peer.under_way < MAILBOX_REQUESTS_MAX)
+            .is_some_and(|peer| peer.requests_waiting.is_empty() && peer.under_way < self.requests_max)
     }
     /// Sends a request. A request of many parts may exceed the limit once begun; the rest waits here in order.
     pub(crate) fn send_request(&mut self, core: u16, seqno: Seqno, request: ForwardedRequest) {
@@ -264,11 +266,11 @@ impl Mailboxes {
 
 impl Peer {
     /// The two ends of the rings between two cores.
-    fn pair() -> (Self, Self) {
-        let (requests_there, requests_from_here) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
-        let (requests_back, requests_from_there) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
-        let (replies_there, replies_from_here) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
-        let (replies_back, replies_from_there) = RingBuffer::new(MAILBOX_REQUESTS_MAX);
+    fn pair(requests_max: usize) -> (Self, Self) {
+        let (requests_there, requests_from_here) = RingBuffer::new(requests_max);
+        let (requests_back, requests_from_there) = RingBuffer::new(requests_max);
+        let (replies_there, replies_from_here) = RingBuffer::new(requests_max);
+        let (replies_back, replies_from_there) = RingBuffer::new(requests_max);
         let end = |requests_out, requests_in, replies_out, replies_in| Self {
             requests_out,
             requests_in,
@@ -301,6 +303,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAILBOX_REQUESTS_MAX;
     use crate::model::{Command, ConnectionId};
 
     fn operation(sequence: u64) -> OperationId {
@@ -317,7 +320,7 @@ mod tests {
     #[test]
     fn two_full_cores_still_exchange_replies() {
         // Each core's request ring is full and each must answer before it can be emptied: the classic deadlock.
-        let (mut boxes, _) = Mailboxes::for_cores(2);
+        let (mut boxes, _) = Mailboxes::for_cores(2, MAILBOX_REQUESTS_MAX);
         let count = MAILBOX_REQUESTS_MAX as u64;
         for sequence in 0..count {
             assert!(boxes[0].accepts(1) && boxes[1].accepts(0));
@@ -344,7 +347,7 @@ mod tests {
     #[test]
     fn what_a_full_ring_does_not_take_arrives_later_in_order() {
         // A multi-key command larger than the ring must lose nothing and swap nothing.
-        let (mut boxes, _) = Mailboxes::for_cores(2);
+        let (mut boxes, _) = Mailboxes::for_cores(2, MAILBOX_REQUESTS_MAX);
         let count = MAILBOX_REQUESTS_MAX as u64 * 2 + 5;
         (0..count).for_each(|sequence| boxes[0].send_request(1, Seqno(1), request(sequence)));
         assert!(boxes[0].is_backed_up());

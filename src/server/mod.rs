@@ -22,6 +22,6 @@ mod status;
 mod tokens;
 
 pub(crate) use core_loop::{CoreEnd, CoreLoop};
-pub(crate) use node::{CoreParts, NodeStart, assemble};
+pub(crate) use node::{CoreParts, Knobs, NodeStart, assemble};
 pub use node::{Running, ServeError, run};
 pub(crate) use shared::Shared;

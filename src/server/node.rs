@@ -17,7 +17,9 @@ use crate::jobs::{
     Coordinator, CoordinatorLink, OpenError, OpenedStore, Progress, ShardLink, StoreOptions, ToCoordinator,
     ToShard, open_store,
 };
-use crate::limits::{TABLE_BYTES_TARGET, WAL_WRITES_IN_FLIGHT_MAX};
+use crate::limits::{
+    MAILBOX_REQUESTS_MAX, TABLE_BYTES_TARGET, WAL_FRAME_BYTES_TARGET, WAL_WRITES_IN_FLIGHT_MAX,
+};
 use crate::metrics::{StoreSnapshot, render_prometheus};
 use crate::model::StreamId;
 use crate::shard::{Shard, ShardOptions};
@@ -314,8 +316,34 @@ impl ShardLink for CoreLinks {
     }
 }
 
+/// What the daemon fixes and the simulator varies, to reach in a few requests what otherwise takes millions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Knobs {
+    /// Requests that one core may have under way at another.
+    pub(crate) mailbox_requests_max: usize,
+    /// An idle shard freezes its memtable at this age.
+    pub(crate) memtable_age_ns: u64,
+    /// Log writes of one stream in flight, 1..=[`WAL_WRITES_IN_FLIGHT_MAX`].
+    pub(crate) wal_writes_in_flight: usize,
+    /// Log frames are sealed before their records exceed this; 1 gives each write a frame of its own.
+    pub(crate) wal_frame_bytes_target: usize,
+}
+
+impl Default for Knobs {
+    /// The daemon's.
+    fn default() -> Self {
+        Self {
+            mailbox_requests_max: MAILBOX_REQUESTS_MAX,
+            memtable_age_ns: MEMTABLE_AGE_NS,
+            wal_writes_in_flight: WAL_WRITES_IN_FLIGHT_MAX,
+            wal_frame_bytes_target: WAL_FRAME_BYTES_TARGET,
+        }
+    }
+}
+
 /// What a node stands on: an open store is not part of it.
 pub(crate) struct NodeStart {
+    pub(crate) knobs: Knobs,
     pub(crate) config: Config,
     pub(crate) files: Arc<dyn Files>,
     pub(crate) spawner: Arc<dyn Spawner>,
@@ -345,10 +373,10 @@ pub(crate) struct CoreParts {
 
 /// Puts a node of as many cores as the store was opened for together.
 pub(crate) fn assemble(start: NodeStart, opened: OpenedStore) -> NodeParts {
-    let NodeStart { config, files, spawner, listen, recovery_ns, started_ns } = start;
+    let NodeStart { knobs, config, files, spawner, listen, recovery_ns, started_ns } = start;
     let router = Router::new(&opened.boundaries);
     let count = opened.segments.len();
-    let (mailboxes, bells) = Mailboxes::for_cores(count);
+    let (mailboxes, bells) = Mailboxes::for_cores(count, knobs.mailbox_requests_max);
     let (to_coordinator, inbox) = channel();
     let (controls, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
     let facts = facts_of(&config, &opened, &router, &listen, recovery_ns);
@@ -369,8 +397,9 @@ pub(crate) fn assemble(start: NodeStart, opened: OpenedStore) -> NodeParts {
     }));
     let seats = mailboxes.into_iter().zip(controls).zip(inboxes.into_iter().zip(opened.segments));
     let cores = seats.map(|((mailboxes, control), (inbox, segment))| {
-        let options = shard_options(&shared, &router, mailboxes.core(), opened.seqno_start);
+        let options = shard_options(&shared, &router, mailboxes.core(), opened.seqno_start, &knobs);
         let mut shard = Shard::new(options, Arc::clone(&opened.version));
+        shard.set_log_frame_bytes_target(knobs.wal_frame_bytes_target);
         shard.add_segment(segment);
         CoreParts { inbox, shard, net: Net::new(mailboxes, router.clone(), Arc::clone(&shared), control) }
     });
@@ -400,6 +429,7 @@ impl Node {
     ) -> Result<Self, ServeError> {
         report_recovery(&opened);
         let start = NodeStart {
+            knobs: Knobs::default(),
             config,
             files: Arc::clone(files),
             spawner: Arc::new(sys::ThreadSpawner),
@@ -489,20 +519,21 @@ fn shard_options(
     router: &Router,
     core: u16,
     seqno_start: crate::model::Seqno,
+    knobs: &Knobs,
 ) -> ShardOptions {
     let config = &shared.config;
     let stream = StreamOptions {
         store: shared.store,
         stream: StreamId(core),
         policy: config.sync,
-        writes_in_flight: WAL_WRITES_IN_FLIGHT_MAX,
+        writes_in_flight: knobs.wal_writes_in_flight,
     };
     ShardOptions {
         keys: router.keys(core),
         stream,
         sync: config.sync,
         memtable_bytes: config.memtable_bytes,
-        memtable_age_ns: MEMTABLE_AGE_NS,
+        memtable_age_ns: knobs.memtable_age_ns,
         wal_segment_bytes: config.wal_segment_bytes,
         cache_bytes: config.cache_bytes as u64,
         seqno_start,

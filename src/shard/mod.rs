@@ -306,6 +306,10 @@ impl Shard {
     pub fn encode_wal(&mut self, id: u64, out: &mut [u8]) {
         self.log.encode(id, out);
     }
+    /// Sets how many bytes of records a frame of the log gathers; before the first event.
+    pub fn set_log_frame_bytes_target(&mut self, bytes: usize) {
+        self.log.set_frame_bytes_target(bytes);
+    }
     /// Hands over a segment before the first event.
     pub fn add_segment(&mut self, segment: crate::storage::wal::SegmentSpec) {
         self.log.add_ready(segment);

@@ -7,7 +7,7 @@ use crate::model::{Command, DeleteScope, KeyRange, OwnedValue, ScanRequest, Slot
 use crate::protocol::binary::{
     FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -24,43 +24,87 @@ pub(super) enum Ask {
 /// One entry of a dump: key, slot, value.
 pub(super) type DumpEntry = (Vec<u8>, Slot, OwnedValue);
 
+/// How a connection behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manners {
+    /// Moves a few hundred bytes at a time.
+    pub(super) is_slow: bool,
+    /// Has been deaf: the server may have given it up.
+    pub(super) was_deaf: bool,
+    /// Reads nothing for this many more pumps.
+    pub(super) deaf_pumps: u32,
+    /// Sends nothing more once everything asked so far has left.
+    pub(super) ends_sending: bool,
+}
+
 /// One connection. The names of replies are tickets that the caller chose.
 pub(super) struct Connection {
     client: SimClient,
+    /// Unlike that of any other connection of the run.
+    pub(super) id: usize,
     pub(super) is_native: bool,
+    pub(super) manners: Manners,
+    has_ended_sending: bool,
+    is_over: bool,
+    /// Requests without a reply.
+    owed: BTreeSet<u64>,
     outbox: Vec<u8>,
     inbox: Vec<u8>,
     /// RESP: tickets in the order of the requests.
     order: VecDeque<u64>,
     /// Native: entries of scans under way.
     scans: BTreeMap<u64, Vec<DumpEntry>>,
+    /// Chunks that a scan may send before this client has to ask for more.
+    scan_credit: u32,
     dump: Option<Vec<DumpEntry>>,
     dump_ticket: Option<u64>,
-    pub(super) outstanding: usize,
 }
 
 impl Connection {
-    pub(super) fn new(client: SimClient, is_native: bool) -> Self {
+    pub(super) fn new(client: SimClient, id: usize, is_native: bool, scan_credit: u32) -> Self {
         Self {
             client,
+            id,
             is_native,
+            manners: Manners::default(),
+            has_ended_sending: false,
+            is_over: false,
+            owed: BTreeSet::new(),
             outbox: Vec::new(),
             inbox: Vec::new(),
             order: VecDeque::new(),
             scans: BTreeMap::new(),
+            scan_credit,
             dump: None,
             dump_ticket: None,
-            outstanding: 0,
         }
+    }
+    /// Requests without a reply.
+    pub(super) fn outstanding(&self) -> usize {
+        self.owed.len()
+    }
+    /// Their tickets.
+    pub(super) fn owed(&self) -> Vec<u64> {
+        self.owed.iter().copied().collect()
+    }
+    /// Whether it may be asked for more.
+    pub(super) fn takes_requests(&self) -> bool {
+        !self.manners.ends_sending
+    }
+    /// Tears the connection down; gives the tickets that will get no reply.
+    pub(super) fn reset(self) -> Vec<u64> {
+        let owed = self.owed();
+        self.client.reset();
+        owed
     }
     /// Queues a request.
     pub(super) fn ask(&mut self, ticket: u64, ask: &Ask, names: &[Vec<u8>]) {
-        self.outstanding += 1;
+        self.owed.insert(ticket);
         if self.is_native {
             if matches!(ask, Ask::Dump) {
                 self.dump_ticket = Some(ticket);
             }
-            put_native(&mut self.outbox, ticket, ask, names);
+            put_native(&mut self.outbox, ticket, ask, names, self.scan_credit);
         } else {
             self.order.push_back(ticket);
             put_resp(&mut self.outbox, ask, names);
@@ -71,20 +115,50 @@ impl Connection {
     /// # Errors
     /// When the server is gone and everything that it sent was read; then the connection is of no more use.
     pub(super) fn pump(&mut self, dice: &mut Rng) -> Result<Vec<(u64, Answer)>, Errno> {
-        let part = if dice.chance(1, 8) { dice.index(64) + 1 } else { usize::MAX };
+        let part = match self.manners.is_slow {
+            true => dice.index(512) + 1,
+            false if dice.chance(1, 8) => dice.index(64) + 1,
+            false => usize::MAX,
+        };
         // A server that is gone refuses bytes, but what it said before still waits.
-        if let Ok(count) = self.client.send(&self.outbox[..self.outbox.len().min(part)]) {
+        if !self.outbox.is_empty()
+            && let Ok(count) = self.client.send(&self.outbox[..self.outbox.len().min(part)])
+        {
             self.outbox.drain(..count);
         }
+        if self.manners.ends_sending && self.outbox.is_empty() && !self.has_ended_sending {
+            self.has_ended_sending = true;
+            self.client.finish_sending();
+        }
+        if self.manners.deaf_pumps > 0 {
+            self.manners.deaf_pumps -= 1;
+            return Ok(Vec::new());
+        }
+        if self.is_over {
+            return Ok(Vec::new());
+        }
         self.client.receive(&mut self.inbox, part)?;
+        if self.is_turned_away() {
+            return Err(Errno::ECONNRESET);
+        }
         let mut replies = Vec::new();
         while let Some((ticket, answer)) =
             if self.is_native { self.native_reply() } else { self.resp_reply() }
         {
-            self.outstanding -= 1;
+            self.owed.remove(&ticket);
             replies.push((ticket, answer));
         }
         Ok(replies)
+    }
+    /// A node that stops says so to who connects, before it knows in which protocol.
+    fn is_turned_away(&self) -> bool {
+        let asked_nothing = self.is_native || self.order.is_empty();
+        asked_nothing && self.inbox.starts_with(b"-ERR the server is shutting down\r\n")
+    }
+    /// The server is gone and will not come back in this life.
+    pub(super) fn end(&mut self) -> Vec<u64> {
+        self.is_over = true;
+        std::mem::take(&mut self.owed).into_iter().collect()
     }
     /// What the last dump found.
     pub(super) fn take_dump(&mut self) -> Option<Vec<DumpEntry>> {
@@ -144,7 +218,7 @@ impl Connection {
     }
 }
 
-fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>]) {
+fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>], credit: u32) {
     let name = |key: &usize| names[*key].as_slice();
     let checksum = ticket.is_multiple_of(2);
     let mut data = |command| encode_request(out, ticket, checksum, &Request::Data(command));
@@ -186,7 +260,7 @@ fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>]) {
             let keys = if prefix.is_empty() { KeyRange::all() } else { KeyRange::prefix(prefix) };
             let (from, to, reverse, limit) = (*from, *to, *reverse, *limit);
             let request = ScanRequest { keys, from, to, all_slots: false, reverse, limit };
-            encode_request(out, ticket, checksum, &Request::Scan { request, credit: 1 });
+            encode_request(out, ticket, checksum, &Request::Scan { request, credit });
         }
         Ask::Dump => {
             let request = ScanRequest {
@@ -234,6 +308,15 @@ fn put_resp(out: &mut Vec<u8>, ask: &Ask, names: &[Vec<u8>]) {
             if let Some(count) = count {
                 words.extend([word("COUNT"), count.to_string().into_bytes()]);
             }
+            words
+        }
+        Ask::Look(Query::Aggregate { key, from, to, reverse, count, fold, bucket }) => {
+            let command = if *reverse { "TS.REVRANGE" } else { "TS.RANGE" };
+            let mut words = vec![word(command), name(key), number(*from), number(*to)];
+            if let Some(count) = count {
+                words.extend([word("COUNT"), count.to_string().into_bytes()]);
+            }
+            words.extend([word("AGGREGATION"), word(fold.word()), number(*bucket)]);
             words
         }
         other => unreachable!("{other:?} is asked natively"),

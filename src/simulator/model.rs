@@ -48,12 +48,62 @@ pub(super) enum Query {
     Latest { key: usize },
     /// TS.RANGE or TS.REVRANGE.
     Range { key: usize, from: i64, to: i64, reverse: bool, count: Option<usize> },
+    /// TS.RANGE or TS.REVRANGE with AGGREGATION.
+    Aggregate { key: usize, from: i64, to: i64, reverse: bool, count: Option<usize>, fold: Fold, bucket: i64 },
     /// Native GET of one time.
     At { key: usize, time: i64 },
     /// Native GET of the newest sample.
     Newest { key: usize },
     /// Native SCAN of every key that starts with `prefix`.
     Scan { prefix: Vec<u8>, from: i64, to: i64, reverse: bool, limit: u64 },
+}
+
+/// An aggregator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fold {
+    Avg,
+    Sum,
+    Min,
+    Max,
+    Count,
+    First,
+    Last,
+    Range,
+}
+
+impl Fold {
+    pub(super) const ALL: [Self; 8] =
+        [Self::Avg, Self::Sum, Self::Min, Self::Max, Self::Count, Self::First, Self::Last, Self::Range];
+    /// As TS.RANGE spells it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Avg => "avg",
+            Self::Sum => "sum",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Count => "count",
+            Self::First => "first",
+            Self::Last => "last",
+            Self::Range => "range",
+        }
+    }
+    /// Over at least one value, in order of time. Values are whole numbers below 2^32: sums are exact.
+    #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^53 values")]
+    fn over(self, values: &[f64]) -> f64 {
+        let sum: f64 = values.iter().sum();
+        let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        match self {
+            Self::Avg => sum / values.len() as f64,
+            Self::Sum => sum,
+            Self::Min => min,
+            Self::Max => max,
+            Self::Count => values.len() as f64,
+            Self::First => values.first().copied().unwrap_or(f64::NAN),
+            Self::Last => values.last().copied().unwrap_or(f64::NAN),
+            Self::Range => max - min,
+        }
+    }
 }
 
 /// A reply, whatever the protocol.
@@ -72,10 +122,43 @@ pub(super) enum Answer {
     Failed(String),
 }
 
+/// What an error reply says of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nothing was done: the node cannot keep up, or is going down.
+    Refused,
+    /// Nothing was done: the disk is full.
+    NoSpace,
+    /// Nothing was done: what had to be read first cannot be read.
+    Read,
+    /// The log failed: it may have been done or not.
+    Log,
+}
+
 impl Answer {
-    /// Whether the node says that it cannot keep up: nothing was done.
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Self::Failed(text) if text.contains("writes arrive faster than the disk takes them"))
+    /// What kind of error it is; `None` for a success and for errors that nothing explains.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        let Self::Failed(text) = self else { return None };
+        let kinds = [
+            ("writes arrive faster than the disk takes them", Failure::Refused),
+            ("the server is shutting down", Failure::Refused),
+            ("the disk is full", Failure::NoSpace),
+            ("a write to the log failed", Failure::Log),
+            ("a block could not be read", Failure::Read),
+        ];
+        kinds.into_iter().find(|(part, _)| text.contains(part)).map(|(_, kind)| kind)
+    }
+    /// Whether two answers are the same, up to the last digits of numbers that a client reads as text.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let (Self::Rows(own), Self::Rows(others)) = (self, other) else { return self == other };
+        let close = |own: &OwnedValue, other: &OwnedValue| match (own, other) {
+            (OwnedValue::F64(own), OwnedValue::F64(other)) => (own - other).abs() <= own.abs() * 1e-12,
+            _ => own == other,
+        };
+        let same = |(own, other): (&(i64, OwnedValue), &(i64, OwnedValue))| {
+            own.0 == other.0 && close(&own.1, &other.1)
+        };
+        own.len() == others.len() && own.iter().zip(others).all(same)
     }
 }
 
@@ -168,6 +251,15 @@ impl KeyState {
         }
         rows
     }
+    /// A row for each stretch of time, counted from 0, that holds samples of the range.
+    fn buckets(&self, from: i64, to: i64, fold: Fold, bucket: i64) -> Vec<(i64, OwnedValue)> {
+        let mut buckets: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+        for (time, value) in self.rows(from, to, false) {
+            let value = value.borrow().as_f64().unwrap_or(f64::NAN);
+            buckets.entry(time.div_euclid(bucket) * bucket).or_default().push(value);
+        }
+        buckets.into_iter().map(|(start, values)| (start, OwnedValue::F64(fold.over(&values)))).collect()
+    }
     /// The right answer to a question about one key.
     ///
     /// # Panics
@@ -183,7 +275,9 @@ impl KeyState {
         match query {
             Query::Get { .. } if self.text.is_none() && self.is_series() => Answer::Refused,
             Query::Get { .. } => Answer::Text(self.text.clone()),
-            Query::Latest { .. } | Query::Range { .. } if self.text.is_some() || !self.is_series() => {
+            Query::Latest { .. } | Query::Range { .. } | Query::Aggregate { .. }
+                if self.text.is_some() || !self.is_series() =>
+            {
                 Answer::Refused
             }
             Query::Latest { .. } => numbers(newest()),
@@ -191,6 +285,14 @@ impl KeyState {
                 let mut rows = self.rows(*from, *to, *reverse);
                 rows.truncate(count.unwrap_or(usize::MAX));
                 numbers(rows)
+            }
+            Query::Aggregate { from, to, reverse, count, fold, bucket, .. } => {
+                let mut rows = self.buckets(*from, *to, *fold, *bucket);
+                if *reverse {
+                    rows.reverse();
+                }
+                rows.truncate(count.unwrap_or(usize::MAX));
+                Answer::Rows(rows)
             }
             Query::At { time, .. } => Answer::Rows(self.rows(*time, *time, false)),
             Query::Newest { .. } => Answer::Rows(newest()),

@@ -1,45 +1,52 @@
 //! One life of a node: the daemon's own parts (cores, coordinator, jobs, store) on the simulated machine, moved one
 //! step at a time.
 
-use crate::config::{Config, SyncPolicy};
+use crate::config::{Config, OnIoError, SyncPolicy};
 use crate::io::sim::{BackendId, Rng, SimBackend, SimClient, SimWorld};
 use crate::io::{FileLock, ListenerId};
 use crate::jobs::{Coordinator, OpenError, StoreOptions, ToCoordinator, open_store};
-use crate::server::{CoreEnd, CoreLoop, CoreParts, NodeStart, Shared, assemble};
+use crate::server::{CoreEnd, CoreLoop, CoreParts, Knobs, NodeStart, Shared, assemble};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 
 /// The clock passes at most this much at once while something could run: a step of a job, a turn, a little more.
 const WORK_NS: u64 = 200_000;
 /// And this much while only clients could do something: they are not so slow that deadlines for them pass.
 const REST_NS: u64 = 50_000_000;
 
-/// What one life is made of.
+/// Settings of one life.
 #[derive(Clone, Debug)]
 pub(super) struct NodeOptions {
     pub(super) cores: usize,
     pub(super) sync: SyncPolicy,
+    pub(super) on_io_error: OnIoError,
     pub(super) memtable_bytes: usize,
     pub(super) cache_bytes: usize,
     pub(super) bloom_bits: u8,
     pub(super) table_bytes: u64,
+    pub(super) wal_segment_bytes: u64,
     pub(super) background_threads: usize,
-    pub(super) split_at: Option<Vec<Box<[u8]>>>,
     pub(super) entropy: [u8; 16],
+    pub(super) knobs: Knobs,
 }
+
+/// Where a store that holds nothing is split, for up to this many cores and one more.
+const SPLITS: [&[u8]; 2] = [b"m:3", b"t:2"];
 
 /// See the module.
 pub(super) struct Node {
     world: SimWorld,
-    cores: Vec<(BackendId, CoreLoop<SimBackend>)>,
+    /// Those that have not ended, with their numbers.
+    cores: Vec<(usize, BackendId, CoreLoop<SimBackend>)>,
+    /// The number of a core that does not get to run.
+    pub(super) paused: Option<usize>,
+    shared: Arc<Shared>,
     coordinator: Coordinator,
     inbox: Receiver<ToCoordinator>,
     listener: ListenerId,
     boundaries: Vec<Box<[u8]>>,
     /// Records that the open replayed, and torn tails that it cut off.
     pub(super) replayed: (u64, u64),
-    shared: Arc<Shared>,
-    to_coordinator: Sender<ToCoordinator>,
     /// Dropped last, as the daemon does.
     _lock: Box<dyn FileLock>,
 }
@@ -53,9 +60,9 @@ impl Node {
         let store = StoreOptions {
             shards: options.cores,
             time_unit: None,
-            split_at: options.split_at.clone(),
-            wal_segment_bytes: 1 << 20,
-            wal_segment_bytes_first: 1 << 20,
+            split_at: split_points(options.cores),
+            wal_segment_bytes: options.wal_segment_bytes,
+            wal_segment_bytes_first: options.wal_segment_bytes,
             memtable_bytes: options.memtable_bytes,
             bloom_bits: options.bloom_bits,
             table_bytes_target: options.table_bytes,
@@ -66,13 +73,14 @@ impl Node {
         };
         let config = Config {
             sync: options.sync,
+            on_io_error: options.on_io_error,
             memtable_bytes: options.memtable_bytes,
             cache_bytes: options.cache_bytes,
             wal_segment_bytes: store.wal_segment_bytes,
             bloom_bits: options.bloom_bits,
             ..Config::default()
         };
-        Self::start_with(world, &store, config)
+        Self::start_with(world, &store, config, options.knobs)
     }
     /// As [`Node::start`], with every setting of store and daemon.
     ///
@@ -82,6 +90,7 @@ impl Node {
         world: &SimWorld,
         store: &StoreOptions,
         config: Config,
+        knobs: Knobs,
     ) -> Result<Self, OpenError> {
         let files = world.files();
         let opened = open_store(&files, store, 1, &|_| {})?;
@@ -89,26 +98,27 @@ impl Node {
         let replayed = (opened.recovery.records, u64::from(opened.recovery.torn_tails > 0));
         let started_ns = world.now().monotonic_ns;
         let spawner = world.spawner();
-        let start = NodeStart { config, files, spawner, listen: Vec::new(), recovery_ns: 0, started_ns };
+        let start =
+            NodeStart { knobs, config, files, spawner, listen: Vec::new(), recovery_ns: 0, started_ns };
         let parts = assemble(start, opened);
         let listener = world.listen();
-        let seat = |CoreParts { inbox, shard, net }: CoreParts| {
+        let seat = |(number, CoreParts { inbox, shard, net }): (usize, CoreParts)| {
             let backend = world.backend();
-            (backend.id(), CoreLoop::new(backend, shard, net, inbox, vec![listener], 0))
+            (number, backend.id(), CoreLoop::new(backend, shard, net, inbox, vec![listener], 0))
         };
-        let cores = parts.cores.into_iter().map(seat).collect();
+        let cores = parts.cores.into_iter().enumerate().map(seat).collect();
         let mut coordinator = parts.coordinator;
         coordinator.handle(started_ns, None);
         Ok(Self {
             world: world.clone(),
             cores,
+            paused: None,
+            shared: parts.shared,
             coordinator,
             inbox: parts.inbox,
             listener,
             boundaries,
             replayed,
-            shared: parts.shared,
-            to_coordinator: parts.to_coordinator,
             _lock: parts.lock,
         })
     }
@@ -116,22 +126,44 @@ impl Node {
     pub(super) fn connect(&self) -> SimClient {
         self.world.connect(self.listener)
     }
-    /// In whose log a key is written.
+    /// Where the shards are split.
     pub(super) fn boundaries(&self) -> Vec<Box<[u8]>> {
         self.boundaries.clone()
+    }
+    /// As SIGTERM: cores answer what they have, seal their logs and end.
+    pub(super) fn begin_shutdown(&mut self) {
+        self.shared.close();
+    }
+    /// Whether every core has ended.
+    pub(super) fn cores_have_ended(&self) -> bool {
+        self.cores.is_empty()
+    }
+    /// Ends the coordinator, once the cores have.
+    pub(super) fn shut_coordinator_down(&mut self) {
+        let now_ns = self.world.now().monotonic_ns;
+        self.coordinator.handle(now_ns, Some(ToCoordinator::Shutdown { done: Box::new(|_| {}) }));
+    }
+    /// Whether everything has ended in order.
+    pub(super) fn has_shut_down(&self) -> bool {
+        self.coordinator.is_finished()
     }
     /// Turns a core that has something to do, if there is one.
     ///
     /// # Errors
-    /// How the core ended, if it did.
+    /// How the core ended, if it was not told to.
     pub(super) fn turn_a_core(&mut self, dice: &mut Rng) -> Result<bool, CoreEnd> {
         let runnable: Vec<usize> =
             (0..self.cores.len()).filter(|core| self.is_runnable(&self.cores[*core])).collect();
         if runnable.is_empty() {
             return Ok(false);
         }
-        match self.cores[runnable[dice.index(runnable.len())]].1.turn() {
+        let chosen = runnable[dice.index(runnable.len())];
+        match self.cores[chosen].2.turn() {
             None => Ok(true),
+            Some(CoreEnd::Closed) => {
+                drop(self.cores.remove(chosen));
+                Ok(true)
+            }
             Some(end) => Err(end),
         }
     }
@@ -151,7 +183,7 @@ impl Node {
     pub(super) fn shut_down(&mut self) -> bool {
         self.shared.close();
         while !self.cores.is_empty() && self.world.is_up() {
-            let ended: Vec<_> = self.cores.iter_mut().map(|(_, core)| core.turn()).collect();
+            let ended: Vec<_> = self.cores.iter_mut().map(|(_, _, core)| core.turn()).collect();
             if ended.iter().flatten().any(|end| *end != CoreEnd::Closed) {
                 return false;
             }
@@ -159,9 +191,7 @@ impl Node {
             self.cores.retain(|_| ended.next().is_some_and(Option::is_none));
             self.step_jobs();
         }
-        let shutdown = ToCoordinator::Shutdown { done: Box::new(|_| {}) };
-        // The coordinator's inbox is this node's own.
-        self.to_coordinator.send(shutdown).expect("the node holds the receiver");
+        self.shut_coordinator_down();
         while !self.coordinator.is_finished() && self.world.is_up() {
             self.step_jobs();
         }
@@ -180,13 +210,19 @@ impl Node {
         let is_busy =
             !self.world.runnable_jobs().is_empty() || self.cores.iter().any(|core| self.is_runnable(core));
         let most = now_ns + if is_busy { WORK_NS } else { REST_NS };
-        if let Some(next) = next {
-            self.world.advance_to(next.clamp(now_ns, most));
-        }
+        // Where nothing is due, something may still wait for the clock: a disk that hangs, for one.
+        self.world.advance_to(next.unwrap_or(most).clamp(now_ns, most));
     }
-    fn is_runnable(&self, (id, core): &(BackendId, CoreLoop<SimBackend>)) -> bool {
-        self.world.is_runnable(*id) || core.has_mail()
+    fn is_runnable(&self, (number, id, core): &(usize, BackendId, CoreLoop<SimBackend>)) -> bool {
+        self.paused != Some(*number) && (self.world.is_runnable(*id) || core.has_mail())
     }
+}
+
+/// Boundaries for this many cores; `None` for one, and where there are more cores than places to split at.
+fn split_points(cores: usize) -> Option<Vec<Box<[u8]>>> {
+    let first = (SPLITS.len() + 1).checked_sub(cores)?;
+    let splits = SPLITS.get(first..).filter(|splits| !splits.is_empty())?;
+    Some(splits.iter().map(|key| (*key).into()).collect())
 }
 
 /// Which stream a key belongs to.

@@ -1,125 +1,130 @@
-//! Runs one seed: lives of a node, each with its own settings, workload and end, and the oracle's verdict on each.
+//! Runs one seed: lives of a node, each with its own settings, workload, troubles and end, and the oracle's verdict on
+//! each.
 //!
 //! ```text
-//!  draw settings ─▶ open (the power may go: crash, again) ─▶ dump, judged ─▶ workload, every reply judged ─▶ crash
-//!        ▲                                                                                                │
-//!        └────────────────────────────────────────────────────────────────────────────────────────────────┘
+//!  plan ─▶ open (crashes, failing calls, again) ─▶ dump, judged ─▶ workload and troubles, replies judged ─▶ end
+//!    ▲                                                                                                       │
+//!    └───────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//! Some lives come to rest before they end: every request must then be answered within a bounded number of steps.
+//! Some lives come to rest before they end: every request must then be answered within a bounded number of steps. The
+//! last life meets no trouble and must serve writes.
 
-use super::client::{Ask, Connection};
-use super::model::{Mutation, Query};
-use super::node::{Node, NodeOptions, stream_of};
-use super::oracle::Oracle;
-use super::{Summary, Violation};
+use super::client::{Ask, Connection, DumpEntry};
+use super::node::{Node, stream_of};
+use super::options::SimulationOptions;
+use super::oracle::{Losses, Oracle, Rules};
+use super::plan::{Ending, LifePlan, Size};
+use super::workload::{KEYS, Kind};
+use super::{Summary, Violation, ViolationKind};
 use crate::config::SyncPolicy;
-use crate::io::sim::{Chaos, Crash, Rng, SimOptions, SimWorld};
-use crate::model::OwnedValue;
-use std::num::NonZeroU32;
+use crate::io::sim::{Crash, Rng, SimOptions, SimWorld};
+use crate::limits::{MAILBOX_REQUESTS_MAX, SCAN_CREDIT_MAX};
+use crate::server::CoreEnd;
 
-/// Requests that a connection has under way at most.
-const PIPELINE_MAX: usize = 12;
-/// Operations on keys in one life: the oracle keeps a state for each.
-const HISTORY_MAX: usize = 1500;
 /// Steps within which a node at rest must have answered everything.
 const REST_STEPS_MAX: u32 = 300_000;
-/// Opens of one restart that the power may interrupt.
-const OPENS_CUT_MAX: u32 = 3;
-/// Timestamps lie this far apart, in milliseconds: a few of them fall into each day's table.
-const TIME_STEP: i64 = 17_000_000;
-const TIMES: u64 = 40;
-
-/// Kinds of keys, and who may do what with them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Strings and series by turns; RESP only.
-    Mixed,
-    /// Series of numbers, by both protocols.
-    Series,
-    /// Series of byte strings; native only.
-    Bytes,
-}
-
-const KEYS: [(&str, Kind); 12] = [
-    ("blob:1", Kind::Bytes),
-    ("blob:2", Kind::Bytes),
-    ("m:1", Kind::Mixed),
-    ("m:2", Kind::Mixed),
-    ("m:3", Kind::Mixed),
-    ("m:4", Kind::Mixed),
-    ("t:1", Kind::Series),
-    ("t:2", Kind::Series),
-    ("t:20", Kind::Series),
-    ("t:3", Kind::Series),
-    ("u", Kind::Series),
-    ("u:1", Kind::Series),
-];
-const PREFIXES: [&str; 6] = ["blob:", "m:", "t:", "t:2", "u", ""];
+/// Calls that a job makes at most before others get to run: switching threads is what a run takes longest for.
+const JOB_CALLS_MAX: u64 = 8;
+/// What `interval=10ms` may lose after a power cut: the interval and two syncs as slow as the simulated disk makes
+/// them (the one under way and the one that covers the write), with turns between.
+const INTERVAL_LOSS_NS: u64 = 110_000_000;
 
 /// One seed under way.
 pub(super) struct Run {
-    world: SimWorld,
-    dice: Rng,
-    oracle: Oracle,
-    connections: Vec<Connection>,
+    pub(super) options: SimulationOptions,
+    pub(super) world: SimWorld,
+    pub(super) dice: Rng,
+    /// Of the request that is being drawn.
+    pub(super) op_dice: Rng,
+    pub(super) requests_drawn: u64,
+    pub(super) oracle: Oracle,
+    pub(super) connections: Vec<Connection>,
+    connections_made: usize,
     /// Who writes each key in this life.
-    writers: Vec<usize>,
+    pub(super) writers: Vec<usize>,
     /// Values are numbered, so that each is recognized.
-    value_next: u32,
-    /// Since the oracle last looked: acknowledged writes may have been lost.
-    may_lose: bool,
-    /// The life that wrote last did not wait for the disk before it acknowledged.
-    relaxed: bool,
-    /// Where the shards of that life were split.
+    pub(super) value_next: u32,
+    pub(super) value_bytes_max: usize,
+    scan_credit: u32,
+    /// Since the oracle last looked.
+    losses: Losses,
+    /// What a power cut would take now.
+    policy: SyncPolicy,
+    is_slow: bool,
+    /// Where the shards of the life that wrote last were split.
     boundaries: Vec<Box<[u8]>>,
-    summary: Summary,
-    seed: u64,
+    pub(super) hung_until_ns: u64,
+    /// Step at which a core that stands still goes on.
+    pub(super) paused_until: u64,
+    /// The disk was made too small and has not been made larger since.
+    pub(super) is_full: bool,
+    pub(super) summary: Summary,
 }
 
 /// Why a stretch of steps ended early.
-enum Stop {
+pub(super) enum Stop {
     /// The machine is down.
     Down,
-    Wrong(String),
-}
-
-impl From<String> for Stop {
-    fn from(why: String) -> Self {
-        Self::Wrong(why)
-    }
+    /// A core ended because its log failed, and took the process with it.
+    Exited,
+    Wrong(ViolationKind, String),
 }
 
 impl Run {
-    pub(super) fn new(seed: u64) -> Self {
-        let world = SimWorld::new(SimOptions::new(seed));
+    pub(super) fn new(options: SimulationOptions) -> Self {
+        let world = SimWorld::new(SimOptions::new(options.seed));
+        world.set_job_calls_max(JOB_CALLS_MAX);
         let dice = world.fork_rng();
         let names = KEYS.iter().map(|(name, _)| name.as_bytes().to_vec()).collect();
         Self {
+            options,
             world,
+            op_dice: dice.clone(),
             dice,
+            requests_drawn: 0,
             oracle: Oracle::new(names),
             connections: Vec::new(),
+            connections_made: 0,
             writers: Vec::new(),
             value_next: 1,
-            may_lose: false,
-            relaxed: false,
+            value_bytes_max: 0,
+            scan_credit: 1,
+            losses: Losses::Nothing,
+            policy: SyncPolicy::Always,
+            is_slow: false,
             boundaries: Vec::new(),
+            hung_until_ns: 0,
+            paused_until: 0,
+            is_full: false,
             summary: Summary::default(),
-            seed,
         }
     }
-    /// The world, for looking at its trace.
-    pub(super) fn world(&self) -> &SimWorld {
-        &self.world
+    pub(super) fn now_ns(&self) -> u64 {
+        self.world.now().monotonic_ns
     }
 
-    /// Runs to the end.
-    pub(super) fn run(&mut self) -> Result<Summary, Violation> {
-        let lives = 3 + self.dice.below(4);
-        for life in 0..lives {
-            let options = self.draw_options();
-            if let Err(what) = self.live(&options) {
-                return Err(Violation { seed: self.seed, life, what, options: format!("{options:?}") });
+    /// Runs to the end; `watch` sees the world after each life.
+    pub(super) fn run(&mut self, mut watch: impl FnMut(&SimWorld)) -> Result<Summary, Box<Violation>> {
+        let size = Size::draw(&mut self.dice);
+        let lives = size.lives.min(self.options.lives_max.unwrap_or(u64::MAX));
+        for life in 0..=lives {
+            let plan = match life == lives {
+                true => LifePlan::healthy(&self.options),
+                false => LifePlan::draw(&self.options, life, size),
+            };
+            let seed = self.options.seed;
+            self.dice = Rng::new(seed ^ (life + 1).wrapping_mul(0x2545_f491_4f6c_dd1d)).fork();
+            let acknowledged = self.oracle.acknowledged;
+            let sent = self.oracle.history();
+            let mut outcome = self.live(&plan);
+            let is_useless = life == lives && self.oracle.acknowledged == acknowledged;
+            if outcome.is_ok() && is_useless && self.oracle.history() > sent {
+                outcome = Err((ViolationKind::Hang, "the store takes no writes any more".to_owned()));
+            }
+            watch(&self.world);
+            if let Err((kind, what)) = outcome {
+                let (options, settings) = (self.options.clone(), format!("{plan:?}"));
+                return Err(Box::new(Violation { options, kind, life, what, settings }));
             }
             self.summary.lives += 1;
         }
@@ -127,144 +132,240 @@ impl Run {
         self.summary.acknowledged = self.oracle.acknowledged;
         self.summary.answered = self.oracle.answered;
         self.summary.refused = self.oracle.refused;
+        self.summary.failed = self.oracle.failed;
+        self.summary.faults = self.world.fault_hits();
         Ok(self.summary)
     }
 
-    fn draw_options(&mut self) -> NodeOptions {
-        let dice = &mut self.dice;
-        let cores = [1, 1, 1, 2, 3][dice.index(5)];
-        let interval = NonZeroU32::new(10).expect("ten is not zero");
-        let policies =
-            [SyncPolicy::Always, SyncPolicy::Always, SyncPolicy::IntervalMs(interval), SyncPolicy::None];
-        let splits = [b"m:3".as_slice(), b"t:2"];
-        let split_at =
-            (cores > 1).then(|| splits[2 - (cores - 1)..].iter().map(|key| (*key).into()).collect());
-        let mut entropy = [0; 16];
-        entropy[..8].copy_from_slice(&dice.next_u64().to_le_bytes());
-        entropy[8..].copy_from_slice(&dice.next_u64().to_le_bytes());
-        NodeOptions {
-            cores,
-            sync: policies[dice.index(policies.len())],
-            memtable_bytes: [8 << 10, 32 << 10, 256 << 10][dice.index(3)],
-            cache_bytes: [0, 0, 64 << 10][dice.index(3)],
-            bloom_bits: [0, 10][dice.index(2)],
-            table_bytes: [16 << 10, 256 << 10][dice.index(2)],
-            background_threads: 1 + dice.index(2),
-            split_at,
-            entropy,
+    fn live(&mut self, plan: &LifePlan) -> Result<(), (ViolationKind, String)> {
+        self.world.set_chaos(plan.chaos);
+        self.world.with_disk(|disk| disk.set_cut_style(plan.cut_style));
+        self.value_bytes_max = plan.value_bytes_max;
+        // A scan that waits for credit keeps its place in the mailbox, and what fills a tiny one is never read: such
+        // scans must not wait.
+        let is_tiny = plan.node.knobs.mailbox_requests_max < MAILBOX_REQUESTS_MAX;
+        self.scan_credit = if is_tiny { SCAN_CREDIT_MAX } else { 1 };
+        if let Some(dice) = &plan.rot {
+            self.try_rot(plan, dice.clone())?;
+        }
+        let mut node = self.open(plan)?;
+        self.policy = plan.node.sync;
+        self.is_slow = plan.is_slow;
+        self.oracle.rules.one_at_a_time = plan.one_at_a_time;
+        let mut outcome = self.serve(&mut node, plan);
+        if outcome.is_ok() && plan.ending == Ending::Shutdown {
+            outcome = self.shut_down(&mut node);
+        }
+        self.connections.clear();
+        let crash = match (&outcome, plan.ending) {
+            (Err(Stop::Down), _) | (_, Ending::PowerCut) => Crash::PowerCut,
+            (_, Ending::Kill | Ending::Shutdown) => Crash::ProcessKill,
+        };
+        let crash = if plan.ending == Ending::Kill { Crash::ProcessKill } else { crash };
+        self.down(crash);
+        drop(node);
+        self.world.restart();
+        match outcome {
+            Ok(()) | Err(Stop::Down | Stop::Exited) => Ok(()),
+            Err(Stop::Wrong(kind, why)) => Err((kind, why)),
         }
     }
 
-    fn live(&mut self, options: &NodeOptions) -> Result<(), String> {
-        let chaos = match self.dice.below(3) {
-            0 => Chaos { short_per_mille: 20, interrupted_per_mille: 20 },
-            _ => Chaos::default(),
-        };
-        self.world.set_chaos(chaos);
-        let mut node = self.open(options)?;
-        self.relaxed = options.sync != SyncPolicy::Always;
-        let outcome = self.serve(&mut node);
-        self.connections.clear();
-        let kind = self.draw_crash();
-        let outcome = match outcome {
-            Ok(()) | Err(Stop::Down) => Ok(()),
-            Err(Stop::Wrong(why)) => Err(why),
-        };
-        self.down(kind);
-        drop(node);
-        self.world.restart();
-        outcome
-    }
-
-    /// Opens the store and judges what it holds, through crashes.
-    fn open(&mut self, options: &NodeOptions) -> Result<Node, String> {
-        for attempt in 0.. {
-            if attempt < OPENS_CUT_MAX && self.dice.chance(1, 3) {
-                let operations = self.dice.below(250);
+    /// Opens the store and judges what it holds, through crashes and failing calls.
+    fn open(&mut self, plan: &LifePlan) -> Result<Node, (ViolationKind, String)> {
+        let mut cuts = plan.open_cuts.iter().copied();
+        let mut fault = plan.open_fault.clone();
+        let mut again = plan.recovers_twice;
+        loop {
+            let cut = cuts.next();
+            if let Some(operations) = cut {
                 self.world.cut_after(operations);
             }
-            let node = match Node::start(&self.world, options) {
+            let hits = self.world.fault_hits();
+            fault.take().into_iter().for_each(|fault| self.world.plant_fault(fault));
+            let opened = Node::start(&self.world, &plan.node);
+            self.world.clear_faults();
+            let was_hit = self.world.fault_hits() > hits || self.is_full;
+            let node = match opened {
                 Ok(node) => Some(node),
-                Err(error) if self.world.is_up() => return Err(format!("the store does not open: {error}")),
+                Err(error) if self.world.is_up() && !was_hit => {
+                    return Err((ViolationKind::Open, format!("the store does not open: {error}")));
+                }
                 Err(_) => None,
             };
+            if node.is_none() {
+                self.heal();
+            }
             if let Some(mut node) = node {
-                match self.dump(&mut node) {
-                    Ok(()) => {
-                        self.may_lose = false;
-                        self.boundaries = node.boundaries();
-                        self.summary.replayed += node.replayed.0;
-                        self.summary.torn += node.replayed.1;
-                        return Ok(node);
-                    }
-                    Err(Stop::Wrong(why)) => {
+                match self.verify(&mut node) {
+                    Ok(()) if std::mem::take(&mut again) => {}
+                    Ok(()) => return Ok(node),
+                    Err(Stop::Wrong(kind, why)) => {
                         self.world.crash(Crash::PowerCut);
-                        return Err(format!("after the restart: {why}"));
+                        return Err((kind, format!("after the restart: {why}")));
                     }
-                    Err(Stop::Down) => {}
+                    Err(Stop::Down | Stop::Exited) => {}
                 }
             }
             // Nothing was written since the life before: what that one must keep is still the question.
             self.connections.clear();
-            let kind = self.draw_crash();
-            self.down(kind);
+            let by_power = plan.ending != Ending::Kill && self.dice.chance(2, 3);
+            self.down(if by_power { Crash::PowerCut } else { Crash::ProcessKill });
             self.summary.opens_cut += 1;
             self.world.restart();
         }
-        unreachable!("the last attempt is not cut")
     }
 
-    fn draw_crash(&mut self) -> Crash {
-        if self.dice.chance(2, 3) { Crash::PowerCut } else { Crash::ProcessKill }
-    }
+    /// Ends the machine or the process.
     fn down(&mut self, kind: Crash) {
-        self.may_lose |= kind == Crash::PowerCut && self.relaxed;
+        if kind == Crash::PowerCut {
+            let after_ns = self.now_ns().saturating_sub(INTERVAL_LOSS_NS);
+            self.losses = match (self.losses, self.policy) {
+                (losses, SyncPolicy::Always) => losses,
+                (Losses::Nothing, SyncPolicy::IntervalMs(_)) if !self.is_slow => Losses::After(after_ns),
+                (Losses::After(time), SyncPolicy::IntervalMs(_)) if !self.is_slow => Losses::After(time),
+                _ => Losses::Anything,
+            };
+        }
         self.oracle.forget_pending();
+        self.hung_until_ns = 0;
+        self.world.set_disk_delay(1, 0);
+        self.world.clear_faults();
         self.world.crash(kind);
         self.summary.crashes += 1;
     }
-
-    /// Reads everything and lets the oracle judge it.
-    fn dump(&mut self, node: &mut Node) -> Result<(), Stop> {
-        self.connections = vec![Connection::new(node.connect(), true)];
-        let ticket = self.oracle.admin();
-        self.connections[0].ask(ticket, &Ask::Dump, &self.oracle.names);
-        self.rest(node)?;
-        let entries = self.connections[0].take_dump().ok_or("the dump was not answered".to_owned())?;
-        let boundaries = std::mem::take(&mut self.boundaries);
-        let judged = self.oracle.recovered(entries, self.may_lose, |key| stream_of(&boundaries, key));
-        self.connections.clear();
-        Ok(judged?)
+    /// Ends troubles that hold requests up: what rests must come to an end.
+    pub(super) fn heal(&mut self) {
+        self.world.clear_faults();
+        self.world.heal_sectors();
+        self.give_space();
     }
 
-    fn serve(&mut self, node: &mut Node) -> Result<(), Stop> {
+    /// Reads everything and lets the oracle judge it.
+    fn verify(&mut self, node: &mut Node) -> Result<(), Stop> {
+        let boundaries = node.boundaries();
+        let streams = self.oracle.names.iter().map(|name| stream_of(&boundaries, name)).collect();
+        let full_until_ns = if self.is_full { u64::MAX } else { 0 };
+        self.oracle.rules = Rules { machine_fails: true, full_until_ns, streams, ..Rules::default() };
+        let entries = match self.dump(node)? {
+            Some(entries) => entries,
+            None => {
+                // A bad sector of an earlier life.
+                self.heal();
+                self.dump(node)?.ok_or_else(|| wrong("the dump was not answered"))?
+            }
+        };
+        self.oracle.rules.machine_fails = false;
+        self.give_space();
+        let before = std::mem::take(&mut self.boundaries);
+        let judged = self.oracle.recovered(entries, self.losses, |key| stream_of(&before, key));
+        judged.map_err(|why| Stop::Wrong(ViolationKind::Recovery, why))?;
+        self.losses = Losses::Nothing;
+        self.policy = SyncPolicy::Always;
+        self.boundaries = boundaries;
+        self.summary.replayed += node.replayed.0;
+        self.summary.torn += node.replayed.1;
+        Ok(())
+    }
+    /// Everything that the node holds; `None` when it says that it cannot read it.
+    fn dump(&mut self, node: &mut Node) -> Result<Option<Vec<DumpEntry>>, Stop> {
+        self.connections.clear();
+        self.connect(node, true);
+        let ticket = self.oracle.admin();
+        self.connections[0].ask(ticket, &Ask::Dump, &self.oracle.names);
+        self.settle(node)?;
+        let entries = self.connections[0].take_dump();
+        self.connections.clear();
+        Ok(entries)
+    }
+    pub(super) fn connect(&mut self, node: &Node, is_native: bool) {
+        self.connections.push(Connection::new(
+            node.connect(),
+            self.connections_made,
+            is_native,
+            self.scan_credit,
+        ));
+        self.connections_made += 1;
+    }
+    /// Puts a new connection in the place of one that is gone.
+    pub(super) fn reconnect(&mut self, node: &Node, nth: usize) -> Connection {
+        let is_native = self.connections[nth].is_native;
+        self.connect(node, is_native);
+        self.connections.swap_remove(nth)
+    }
+
+    /// Flips a bit of some file, opens the store, reads everything and puts the disk back: what was changed must have
+    /// been noticed, or not matter.
+    fn try_rot(&mut self, plan: &LifePlan, mut dice: Rng) -> Result<(), (ViolationKind, String)> {
+        let image = self.world.with_disk(|disk| disk.clone());
+        let Some((place, is_log)) = super::trouble::flip_some_bit(&self.world, &mut dice) else {
+            return Ok(());
+        };
+        self.summary.flips += 1;
+        let mut found = None;
+        let opened = Node::start(&self.world, &plan.node);
+        let mut node = opened.ok();
+        if let Some(node) = &mut node {
+            self.oracle.rules = Rules { machine_fails: true, ..Rules::default() };
+            match self.dump(node) {
+                Ok(entries) => found = entries,
+                Err(Stop::Wrong(kind, why)) => {
+                    self.world.crash(Crash::ProcessKill);
+                    return Err((kind, format!("with a bit flipped in {place}: {why}")));
+                }
+                Err(Stop::Down | Stop::Exited) => {}
+            }
+        }
+        self.connections.clear();
+        self.world.crash(Crash::ProcessKill);
+        drop(node);
+        // Looking at the world closes the files that the node has dropped.
+        assert!(!self.world.is_up(), "it has crashed");
+        self.world.with_disk(|disk| disk.restore(&image));
+        self.world.restart();
+        let Some(entries) = found else {
+            self.summary.flips_noticed += 1;
+            return Ok(());
+        };
+        // The last frames of a log look torn when they are damaged: nothing later proves that they were whole.
+        let losses = if is_log { Losses::Anything } else { self.losses };
+        let judged = self.oracle.judge(entries, losses, |key| stream_of(&self.boundaries, key));
+        judged.map(drop).map_err(|why| {
+            (ViolationKind::Recovery, format!("a bit flipped in {place} and nobody noticed: {why}"))
+        })
+    }
+
+    fn serve(&mut self, node: &mut Node, plan: &LifePlan) -> Result<(), Stop> {
         let natives = 1 + self.dice.index(2);
         let resps = 1 + self.dice.index(3);
         for nth in 0..natives + resps {
-            self.connections.push(Connection::new(node.connect(), nth < natives));
+            self.connect(node, nth < natives);
         }
-        self.writers = KEYS
-            .iter()
-            .map(|(_, kind)| match kind {
-                Kind::Bytes => self.dice.index(natives),
-                Kind::Mixed => natives + self.dice.index(resps),
-                Kind::Series => self.dice.index(natives + resps),
-            })
-            .collect();
-        if self.dice.chance(1, 4) {
-            let operations = self.dice.below(4000);
+        let writer = |(_, kind): &(&str, Kind)| match kind {
+            Kind::Bytes => self.dice.index(natives),
+            Kind::Mixed => natives + self.dice.index(resps),
+            Kind::Series => self.dice.index(natives + resps),
+        };
+        self.writers = KEYS.iter().map(writer).collect();
+        if let Some(operations) = plan.cut_after {
             self.world.cut_after(operations);
         }
-        let rounds = self.dice.below(3);
-        for _ in 0..=rounds {
-            let steps = self.dice.below(4000);
-            for _ in 0..steps {
-                if self.dice.chance(1, 6) {
+        let mut troubles = plan.troubles.iter().peekable();
+        let mut step = 0;
+        for (round, steps) in plan.rounds.iter().enumerate() {
+            for _ in 0..*steps {
+                while let Some((_, trouble)) = troubles.next_if(|(at, _)| *at <= step) {
+                    self.trouble(node, trouble, step);
+                }
+                self.end_pause(node, step);
+                if self.dice.chance(1, plan.asks_in) {
                     self.ask_something();
                 }
                 self.step(node)?;
+                step += 1;
             }
-            if self.dice.chance(1, 2) {
+            // The healthy life has one round and must end with everything answered.
+            if round + 1 < plan.rounds.len() || self.dice.chance(1, 2) || plan.ending == Ending::Shutdown {
                 self.rest(node)?;
                 self.summary.rests += 1;
             }
@@ -272,18 +373,57 @@ impl Run {
         Ok(())
     }
 
-    /// Steps without new requests until everything is answered.
+    /// Steps without new requests and troubles until everything is answered.
     fn rest(&mut self, node: &mut Node) -> Result<(), Stop> {
+        self.heal();
+        node.paused = None;
+        for connection in &mut self.connections {
+            connection.manners.deaf_pumps = 0;
+        }
+        self.settle(node)?;
+        if matches!(self.policy, SyncPolicy::IntervalMs(_)) && self.dice.chance(1, 2) {
+            // Long enough for what was acknowledged to be durable.
+            let until_ns = self.now_ns() + 2 * INTERVAL_LOSS_NS;
+            for _ in 0..REST_STEPS_MAX {
+                if self.now_ns() >= until_ns {
+                    break;
+                }
+                self.step(node)?;
+            }
+        }
+        Ok(())
+    }
+    fn settle(&mut self, node: &mut Node) -> Result<(), Stop> {
         for _ in 0..REST_STEPS_MAX {
-            if self.connections.iter().all(|connection| connection.outstanding == 0) {
+            if self.connections.iter().all(|connection| connection.outstanding() == 0) {
                 return Ok(());
             }
             self.step(node)?;
         }
         let unanswered = self.oracle.unanswered();
-        Err(Stop::Wrong(format!(
-            "requests are without an answer after {REST_STEPS_MAX} steps:\n{unanswered}"
-        )))
+        let why = format!("requests are without an answer after {REST_STEPS_MAX} steps:\n{unanswered}");
+        Err(Stop::Wrong(ViolationKind::Hang, why))
+    }
+    /// As after SIGTERM: what was asked is answered, what was written is sealed.
+    fn shut_down(&mut self, node: &mut Node) -> Result<(), Stop> {
+        self.oracle.rules.is_closing = true;
+        self.heal();
+        node.paused = None;
+        node.begin_shutdown();
+        let mut told = false;
+        for _ in 0..REST_STEPS_MAX {
+            if node.cores_have_ended() && !told {
+                node.shut_coordinator_down();
+                told = true;
+            }
+            if node.has_shut_down() {
+                self.summary.shutdowns += 1;
+                // What was sent before the end still arrives.
+                return (0..self.connections.len()).try_for_each(|nth| self.pump(node, nth));
+            }
+            self.step(node)?;
+        }
+        Err(Stop::Wrong(ViolationKind::Hang, "the node does not shut down".to_owned()))
     }
 
     /// One step of something.
@@ -292,13 +432,16 @@ impl Run {
             0..=3 => match node.turn_a_core(&mut self.dice) {
                 Ok(turned) => turned,
                 Err(_) if !self.world.is_up() => return Err(Stop::Down),
-                Err(end) => return Err(Stop::Wrong(format!("a core ended: {end:?}"))),
+                Err(CoreEnd::LogFailed) if self.oracle.rules.machine_fails => return Err(Stop::Exited),
+                Err(end) => {
+                    return Err(Stop::Wrong(ViolationKind::CoreEnded, format!("a core ended: {end:?}")));
+                }
             },
-            4 | 5 => self.world.step_any_job().is_some(),
+            4 | 5 => self.hung_until_ns <= self.now_ns() && self.world.step_any_job().is_some(),
             6 => node.step_coordinator(),
-            7 | 8 => {
+            7 | 8 if !self.connections.is_empty() => {
                 let nth = self.dice.index(self.connections.len());
-                self.pump(nth)?;
+                self.pump(node, nth)?;
                 true
             }
             _ => {
@@ -315,163 +458,41 @@ impl Run {
         Ok(())
     }
 
-    fn pump(&mut self, nth: usize) -> Result<(), Stop> {
+    fn pump(&mut self, node: &Node, nth: usize) -> Result<(), Stop> {
         match self.connections[nth].pump(&mut self.dice) {
             Ok(replies) => {
+                let now_ns = self.now_ns();
                 for (ticket, answer) in replies {
-                    self.oracle.reply(ticket, &answer)?;
+                    self.world.remark(|| format!("-- answer to {ticket}: {answer:?}"));
+                    let judged = self.oracle.reply(ticket, &answer, now_ns);
+                    judged.map_err(|why| Stop::Wrong(ViolationKind::Answer, why))?;
                 }
                 Ok(())
             }
             Err(_) if !self.world.is_up() => Err(Stop::Down),
-            Err(errno) => Err(Stop::Wrong(format!("the server closed connection {nth}: {errno}"))),
+            Err(errno) => {
+                let rules = &self.oracle.rules;
+                let owes = self.connections[nth].outstanding() > 0;
+                let ended = !self.connections[nth].takes_requests();
+                let manners = self.connections[nth].manners;
+                let is_given_up = manners.is_slow || manners.was_deaf;
+                let may_close = rules.is_closing || rules.machine_fails || is_given_up || (ended && !owes);
+                if !may_close {
+                    let why = format!("the server closed connection {nth}: {errno}");
+                    return Err(Stop::Wrong(ViolationKind::Answer, why));
+                }
+                // A node that stops takes no new connections.
+                let owed = match rules.is_closing {
+                    true => self.connections[nth].end(),
+                    false => self.reconnect(node, nth).end(),
+                };
+                owed.into_iter().for_each(|ticket| self.oracle.orphan(ticket));
+                Ok(())
+            }
         }
     }
+}
 
-    fn ask_something(&mut self) {
-        let nth = self.dice.index(self.connections.len());
-        if self.connections[nth].outstanding >= PIPELINE_MAX || self.oracle.history() >= HISTORY_MAX {
-            return;
-        }
-        let is_native = self.connections[nth].is_native;
-        let roll = self.dice.below(100);
-        let own: Vec<usize> = (0..KEYS.len()).filter(|key| roll > 54 || self.writers[*key] == nth).collect();
-        if own.is_empty() {
-            return;
-        }
-        let key = own[self.dice.index(own.len())];
-        let kind = KEYS[key].1;
-        let ask = match roll {
-            0..=54 => self.draw_write(nth, key, kind, is_native),
-            55..=57 => self.draw_wide_delete(nth, is_native),
-            58 if is_native => Some(Ask::Flush),
-            59 if is_native => Some(Ask::Compact),
-            _ => self.draw_question(key, kind, is_native).map(Ask::Look),
-        };
-        let Some(ask) = ask else { return };
-        let ticket = match &ask {
-            Ask::Change(mutation) => self.oracle.change(nth, mutation.clone()),
-            Ask::Look(query) => self.oracle.look(nth, query.clone()),
-            Ask::Dump | Ask::Flush | Ask::Compact => self.oracle.admin(),
-        };
-        self.connections[nth].ask(ticket, &ask, &self.oracle.names);
-    }
-
-    fn time(&mut self) -> i64 {
-        // Mostly near the newest, as time series are; before 1970 as well.
-        let nth = self.dice.below(TIMES).cast_signed() - TIMES.cast_signed() / 2;
-        nth * TIME_STEP
-    }
-    fn times(&mut self) -> (i64, i64) {
-        match self.dice.below(5) {
-            0 => (i64::MIN, i64::MAX),
-            1 => (i64::MIN, self.time()),
-            2 => (self.time(), i64::MAX),
-            _ => {
-                let (one, other) = (self.time(), self.time());
-                (one.min(other), one.max(other))
-            }
-        }
-    }
-    fn number(&mut self) -> u32 {
-        self.value_next += 1;
-        self.value_next
-    }
-    fn bytes(&mut self) -> OwnedValue {
-        let number = self.number();
-        let most = [16, 200, 3000, 40_000][self.dice.index(4)];
-        let filler = self.dice.index(most);
-        let mut text = format!("value {number} ").into_bytes();
-        text.resize(text.len() + filler, b'x');
-        OwnedValue::Bytes(text.into())
-    }
-    fn value(&mut self, kind: Kind) -> OwnedValue {
-        if kind == Kind::Bytes {
-            return self.bytes();
-        }
-        let number = self.number();
-        if self.dice.chance(1, 8) { OwnedValue::I64(number.into()) } else { OwnedValue::F64(number.into()) }
-    }
-
-    fn draw_write(&mut self, nth: usize, key: usize, kind: Kind, is_native: bool) -> Option<Ask> {
-        if !self.oracle.may_write(nth, key) {
-            return None;
-        }
-        let mutation = if is_native {
-            match self.dice.below(12) {
-                0 => {
-                    let (from, to) = self.times();
-                    Mutation::DeleteTimes { key, from, to }
-                }
-                1 => Mutation::DeleteAt { key, time: self.time() },
-                2 if self.dice.chance(1, 3) => Mutation::DeleteSeries { key },
-                3..=5 => self.draw_batch(nth),
-                _ => Mutation::Put { entries: vec![(key, self.time(), self.value(kind))] },
-            }
-        } else {
-            let strings = if kind == Kind::Mixed { 5 } else { 0 };
-            match self.dice.below(10) {
-                roll if roll < strings => Mutation::Set { key, value: self.bytes() },
-                5 => Mutation::Del { key },
-                6 => {
-                    let (from, to) = self.times();
-                    Mutation::RemoveTimes { key, from: from.max(0), to: to.max(0) }
-                }
-                _ => {
-                    // RESP knows no times before 1970.
-                    let (time, value) = (self.time().abs(), self.number().into());
-                    Mutation::Add { key, time, value, overwrite: self.dice.chance(1, 4) }
-                }
-            }
-        };
-        Some(Ask::Change(mutation))
-    }
-    /// A batch over keys of this connection, which a crash keeps whole or not at all.
-    fn draw_batch(&mut self, nth: usize) -> Mutation {
-        let own: Vec<usize> = (0..KEYS.len())
-            .filter(|key| self.writers[*key] == nth && self.oracle.may_write(nth, *key))
-            .collect();
-        let count = 1 + self.dice.index(6);
-        let entries = (0..count).map(|_| {
-            let key = own[self.dice.index(own.len())];
-            (key, self.time(), self.value(KEYS[key].1))
-        });
-        Mutation::Put { entries: entries.collect() }
-    }
-    fn draw_wide_delete(&mut self, nth: usize, is_native: bool) -> Option<Ask> {
-        if !self.dice.chance(1, 4) {
-            return None;
-        }
-        let prefix = if is_native { PREFIXES[self.dice.index(PREFIXES.len())] } else { "" };
-        let mutation = Mutation::DeletePrefix { prefix: prefix.as_bytes().to_vec() };
-        let keys = mutation.keys(&self.oracle.names);
-        keys.iter().all(|key| self.oracle.may_write(nth, *key)).then_some(Ask::Change(mutation))
-    }
-    fn draw_question(&mut self, key: usize, kind: Kind, is_native: bool) -> Option<Query> {
-        let (from, to) = self.times();
-        let reverse = self.dice.chance(1, 2);
-        let few = self.dice.index(8);
-        let limited = self.dice.chance(1, 3);
-        if is_native {
-            return Some(match self.dice.below(6) {
-                0 => Query::At { key, time: self.time() },
-                1 => Query::Newest { key },
-                roll => {
-                    let prefix =
-                        if roll < 4 { KEYS[key].0 } else { PREFIXES[self.dice.index(PREFIXES.len())] };
-                    let limit = if limited { 1 + few as u64 } else { u64::MAX };
-                    Query::Scan { prefix: prefix.as_bytes().to_vec(), from, to, reverse, limit }
-                }
-            });
-        }
-        match (self.dice.below(6), kind) {
-            (_, Kind::Bytes) => None,
-            (0..=2, Kind::Mixed) | (0, _) => Some(Query::Get { key }),
-            (3, _) => Some(Query::Latest { key }),
-            _ => {
-                let count = limited.then_some(few + 1);
-                Some(Query::Range { key, from: from.max(0), to: to.max(0), reverse, count })
-            }
-        }
-    }
+fn wrong(why: &str) -> Stop {
+    Stop::Wrong(ViolationKind::Recovery, why.to_owned())
 }

@@ -155,12 +155,16 @@ impl State {
         let backend = self.backends.get_mut(&key.0).expect("a backend is in the table while it lives");
         backend.in_flight += 1;
         let (what, typical_ns) = kind_and_time(&op);
+        let is_on_disk = matches!(op, Op::Read { .. } | Op::Write { .. } | Op::Sync { .. });
         self.trace.note(what, [key.0.0 as u64, key.1.0, self.now().monotonic_ns]);
         let serial = self.next_serial();
         let waits_for_peer = self.register_socket_op(key, &op);
         self.pending.insert(key, Pending { op, serial, covers: self.disk.write_seq() });
-        if !waits_for_peer {
-            self.schedule(typical_ns, Event::Complete { key, serial });
+        let event = Event::Complete { key, serial };
+        match (waits_for_peer, is_on_disk) {
+            (true, _) => {}
+            (false, true) => self.schedule_on_disk(typical_ns, event),
+            (false, false) => self.schedule(typical_ns, event),
         }
     }
     /// Performs an operation whose time has come, unless it was cancelled.

@@ -6,6 +6,7 @@
 use super::Rng;
 use crate::io::Errno;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Kinds of disk operations, whichever front end asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,6 +158,8 @@ pub struct Chaos {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     planted: Vec<Fault>,
+    /// Paths and the bytes of them that the medium no longer gives back.
+    latent: Vec<(String, Range<u64>)>,
     planted_by_file: Vec<FileFault>,
     operations: BTreeMap<FileKind, FileOperations>,
     /// Files that this process must leave alone, and why.
@@ -209,6 +212,23 @@ impl Faults {
             }
             _ => {}
         }
+    }
+    /// Bad sectors can be read again.
+    pub(super) fn heal_sectors(&mut self) {
+        self.latent.clear();
+    }
+    /// Reads that touch these bytes of this path fail from now on.
+    pub(super) fn plant_latent(&mut self, path: String, bytes: Range<u64>) {
+        self.latent.push((path, bytes));
+    }
+    /// Whether a read meets a bad sector.
+    pub(super) fn meets_latent(&mut self, path: &str, bytes: &Range<u64>) -> bool {
+        let meets = |(bad_path, bad): &(String, Range<u64>)| {
+            bad_path == path && bad.start < bytes.end && bytes.start < bad.end
+        };
+        let is_bad = self.latent.iter().any(meets);
+        self.hits += u64::from(is_bad);
+        is_bad
     }
     /// What happens to this operation.
     pub(super) fn strike(&mut self, kind: OpKind, path: &str) -> Option<FaultEffect> {

@@ -3,10 +3,11 @@
 //! ```text
 //!  driver: step(job) ──baton──► job thread ... Files call ──baton──► driver ... step(job) ──baton──► the call happens
 //! ```
-//! A thread is started by its job's first step and joined when the job ends, so no thread outlives it. A job that
-//! never got a step before a crash is dropped unrun.
+//! A job gets a thread at its first step and gives it back when it ends, for the next job of any world: starting one
+//! costs more than most jobs do. A job that never got a step before a crash is dropped unrun.
 //!
-//! Invariant: `holder` is the only job whose thread runs; `None` means the driver does.
+//! Invariants: `holder` is the only job whose thread runs; `None` means the driver does. A thread that waits for work
+//! holds nothing of any world.
 
 use super::state::State;
 use super::world::Shared;
@@ -16,8 +17,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 /// Calls that a job may make after they began to fail, before it counts as running for ever.
@@ -50,9 +52,10 @@ struct Job {
     name: String,
     /// Taken by the first step.
     work: Option<Box<dyn FnOnce() + Send>>,
-    thread: Option<JoinHandle<()>>,
     /// Signalled when the job is given the baton.
     turn: Arc<Condvar>,
+    /// Calls that it may still make before it hands the baton back.
+    calls_left: u64,
     calls_after_cut: u32,
     ended: Option<Result<(), Panic>>,
 }
@@ -99,8 +102,8 @@ impl Spawner for SimSpawner {
         let job = Job {
             name: name.to_owned(),
             work: Some(job),
-            thread: None,
             turn: Arc::default(),
+            calls_left: 0,
             calls_after_cut: 0,
             ended: None,
         };
@@ -126,7 +129,10 @@ pub(super) fn current_job() -> Option<JobId> {
 pub(super) fn yield_baton(shared: &Shared) -> Result<(), Errno> {
     let Some(id) = current_job() else { return Ok(()) };
     let mut state = shared.lock();
-    if state.up {
+    let job = state.jobs.jobs.get_mut(&id).expect("a running job is in the table");
+    let keeps_baton = job.calls_left > 0;
+    job.calls_left = job.calls_left.saturating_sub(1);
+    if state.up && !keeps_baton {
         state.jobs.holder = None;
         shared.baton.notify_one();
         let turn = state.jobs.jobs.get(&id).map(|job| Arc::clone(&job.turn));
@@ -151,19 +157,19 @@ pub(super) fn step(shared: &Arc<Shared>, id: JobId) -> JobStep {
     let mut state = shared.lock();
     state.trace.note("step job", [id.0, 0, 0]);
     state.jobs.holder = Some(id);
+    let calls_max = state.job_calls_max;
+    let calls_left = if calls_max > 1 { state.rng.below(calls_max) } else { 0 };
     let job = state.jobs.jobs.get_mut(&id).expect("only a job that has not ended can be stepped");
+    job.calls_left = calls_left;
     if let Some(work) = job.work.take() {
         let world = Arc::clone(shared);
-        let builder = thread::Builder::new().name(format!("sim-{}", job.name)).stack_size(STACK_BYTES);
         #[cfg(test)]
         let planted = crate::teeth::planted_here();
-        let life = move || {
+        on_some_thread(Box::new(move || {
             #[cfg(test)]
             crate::teeth::plant(planted);
             run(&world, id, work);
-        };
-        let thread = builder.spawn(life).expect("the machine starts a thread");
-        job.thread = Some(thread);
+        }));
     } else {
         job.turn.notify_one();
     }
@@ -177,11 +183,8 @@ pub(super) fn step(shared: &Arc<Shared>, id: JobId) -> JobStep {
     }
     let ended = state.jobs.jobs.get_mut(&id).and_then(|job| job.ended.take());
     let Some(outcome) = ended else { return JobStep::Waiting };
-    let job = state.jobs.jobs.remove(&id);
+    state.jobs.jobs.remove(&id);
     drop(state);
-    if let Some(thread) = job.and_then(|job| job.thread) {
-        thread.join().expect("the thread catches its job's panics");
-    }
     match outcome {
         Ok(()) => JobStep::Ended,
         Err(panic) => resume_unwind(panic),
@@ -209,16 +212,47 @@ pub(super) fn end_all(shared: &Arc<Shared>) {
     }
 }
 
-/// A job thread's life.
+/// A job, on its thread.
 fn run(shared: &Shared, id: JobId, work: Box<dyn FnOnce() + Send>) {
     CURRENT.set(Some(id));
     let outcome = catch_unwind(AssertUnwindSafe(work));
+    CURRENT.set(None);
     let mut state = shared.lock();
     if let Some(job) = state.jobs.jobs.get_mut(&id) {
         job.ended = Some(outcome);
     }
     state.jobs.holder = None;
     shared.baton.notify_one();
+}
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Ways to threads that wait for work.
+static IDLE: Mutex<Vec<Sender<Task>>> = Mutex::new(Vec::new());
+
+/// Runs a task on a thread that waits for one, or on a new one.
+fn on_some_thread(task: Task) {
+    let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let refused = match idle {
+        None => Some(task),
+        // A thread that waits has not ended, so it takes the task.
+        Some(thread) => thread.send(task).err().map(|refused| refused.0),
+    };
+    let Some(task) = refused else { return };
+    let (sender, receiver) = channel();
+    let builder = thread::Builder::new().name("sim-job".to_owned()).stack_size(STACK_BYTES);
+    let life = move || work_for_ever(task, &sender, &receiver);
+    builder.spawn(life).expect("the machine starts a thread");
+}
+
+/// A thread's life: tasks, until the process ends.
+fn work_for_ever(first: Task, sender: &Sender<Task>, receiver: &Receiver<Task>) {
+    let mut next = Some(first);
+    while let Some(task) = next {
+        task();
+        IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(sender.clone());
+        next = receiver.recv().ok();
+    }
 }
 
 fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {

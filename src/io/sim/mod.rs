@@ -68,7 +68,7 @@ mod trace;
 mod world;
 
 pub use backend::{SimBackend, SimWaker};
-pub use disk::{OpenMode, SECTOR_BYTES, SimDisk};
+pub use disk::{CutStyle, OpenMode, SECTOR_BYTES, SimDisk};
 pub use faults::{Chaos, Fault, FaultEffect, FileFault, FileKind, FileOperations, OpKind};
 pub use files::SimFiles;
 pub use jobs::{JobId, JobStep, SimSpawner};

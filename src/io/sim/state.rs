@@ -72,6 +72,10 @@ pub(super) struct State {
     /// The power goes before the operation with this number.
     pub(super) cut_before: Option<u64>,
     pub(super) auto_advance: bool,
+    /// Disk operations of backends take this many times as long, and end no earlier than the time given.
+    pub(super) disk_delay: (u64, u64),
+    /// A job keeps the baton for up to this many calls; 1 hands it back before each.
+    pub(super) job_calls_max: u64,
     events: BTreeMap<(u64, u64), Event>,
     serial: u64,
     pub(super) pending: BTreeMap<OpKey, Pending>,
@@ -102,6 +106,8 @@ impl State {
             operations: 0,
             cut_before: None,
             auto_advance: false,
+            disk_delay: (1, 0),
+            job_calls_max: 1,
             events: BTreeMap::new(),
             serial: 0,
             pending: BTreeMap::new(),
@@ -157,10 +163,19 @@ impl State {
     }
     /// Plans an event for some time from now: usually after `typical_ns`, now and then much later.
     pub(super) fn schedule(&mut self, typical_ns: u64, event: Event) {
+        self.schedule_after(typical_ns, 0, event);
+    }
+    /// As [`State::schedule`], for an operation on the disk, which may be slow at present.
+    pub(super) fn schedule_on_disk(&mut self, typical_ns: u64, event: Event) {
+        let (factor, not_before_ns) = self.disk_delay;
+        self.schedule_after(typical_ns.saturating_mul(factor), not_before_ns, event);
+    }
+    fn schedule_after(&mut self, typical_ns: u64, not_before_ns: u64, event: Event) {
         let tail = if self.rng.chance(1, 32) { 16 } else { 1 };
         let delay_ns = (typical_ns / 2 + self.rng.below(typical_ns)) * tail;
         let serial = self.next_serial();
-        self.events.insert((self.now.monotonic_ns + delay_ns, serial), event);
+        let due_ns = not_before_ns.max(self.now.monotonic_ns) + delay_ns;
+        self.events.insert((due_ns, serial), event);
     }
     pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
@@ -226,6 +241,10 @@ impl State {
         let path = self.disk.path_of(handle);
         let short = self.begin(OpKind::Read, &path, transient)?;
         let count = if short { self.short_of(handle, buf.len()) } else { buf.len() };
+        if self.faults.meets_latent(&path, &(offset..offset + count as u64)) {
+            self.trace.note_file("bad sector", &path, offset, &[]);
+            return Err(Errno::EIO);
+        }
         let count = self.disk.read(handle, offset, &mut buf[..count])?;
         self.trace.note_file("read", &path, offset, &buf[..count]);
         Ok(count)

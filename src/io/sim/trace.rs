@@ -28,6 +28,12 @@ impl Trace {
             lines.push(format!("{what} {path} at {offset}, {} bytes", data.len()));
         }
     }
+    /// Adds a line that says nothing new, so that the hash does not change: for whoever reads the text.
+    pub(super) fn remark(&mut self, text: impl FnOnce() -> String) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(text());
+        }
+    }
     /// The hash of everything so far.
     pub(super) fn hash(&self) -> u64 {
         self.hash

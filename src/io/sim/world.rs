@@ -129,6 +129,11 @@ impl SimWorld {
         self.shared.lock().trace.note(what, [fact, 0, 0]);
     }
 
+    /// Adds a line to the text of the trace, if that is kept; the hash does not change.
+    pub fn remark(&self, text: impl FnOnce() -> String) {
+        self.shared.lock().trace.remark(text);
+    }
+
     // ---- clock
 
     /// Reads the clocks.
@@ -328,6 +333,32 @@ impl SimWorld {
     #[must_use]
     pub fn fault_hits(&self) -> u64 {
         self.shared.lock().faults.hits
+    }
+    /// Makes reads of these bytes of a file fail from now on, as a bad sector does.
+    pub fn plant_latent(&self, path: &str, bytes: std::ops::Range<u64>) {
+        self.shared.lock().faults.plant_latent(path.to_owned(), bytes);
+    }
+    /// Makes bad sectors readable again, as they were.
+    pub fn heal_sectors(&self) {
+        self.shared.lock().faults.heal_sectors();
+    }
+    /// Slows the backends' disk operations down: they take `factor` times as long, and those submitted from now on end
+    /// no earlier than `not_before_ns`. `(1, 0)` is a healthy disk.
+    ///
+    /// # Panics
+    /// When `factor` is 0.
+    pub fn set_disk_delay(&self, factor: u64, not_before_ns: u64) {
+        assert!(factor > 0, "no disk takes no time");
+        self.shared.lock().disk_delay = (factor, not_before_ns);
+    }
+    /// Lets a job make up to `calls_max` calls, the dice say how many, before it hands the baton back: fewer thread
+    /// switches. Power cuts of [`SimWorld::cut_after`] still come between any two calls.
+    ///
+    /// # Panics
+    /// When `calls_max` is 0.
+    pub fn set_job_calls_max(&self, calls_max: u64) {
+        assert!(calls_max > 0, "a job makes at least one call");
+        self.shared.lock().job_calls_max = calls_max;
     }
     /// Sets the rates of failures that need no planting.
     pub fn set_chaos(&self, chaos: Chaos) {

@@ -11,11 +11,11 @@ use crate::io::Errno;
 use crate::io::sim::{Chaos, Crash, Rng, SimOptions, SimWorld};
 use crate::jobs::{OpenError, StoreOptions};
 use crate::model::OwnedValue;
-use crate::server::CoreEnd;
+use crate::server::{CoreEnd, Knobs};
 use crate::simulator::client::{Ask, Connection};
-use crate::simulator::model::{Answer, Mutation, Query};
+use crate::simulator::model::{Answer, Failure, Mutation, Query};
 use crate::simulator::node::{Node, stream_of};
-use crate::simulator::oracle::Oracle;
+use crate::simulator::oracle::{Losses, Oracle};
 use std::collections::BTreeMap;
 
 /// Rounds within which everything must be answered.
@@ -146,7 +146,7 @@ impl Stage {
     /// Opens the store and lets the oracle judge what it holds.
     pub(super) fn start(&mut self) -> Result<(), Stop> {
         let (store, config) = self.options();
-        let node = match Node::start_with(&self.world, &store, config) {
+        let node = match Node::start_with(&self.world, &store, config, Knobs::default()) {
             Ok(node) => node,
             Err(_) if !self.world.is_up() => return Err(Stop::Down),
             Err(error) => return Err(Stop::Refused(error)),
@@ -163,7 +163,8 @@ impl Stage {
         };
         let boundaries = std::mem::take(&mut self.boundaries);
         let may_lose = std::mem::take(&mut self.may_lose);
-        self.oracle.recovered(dump, may_lose, |key| stream_of(&boundaries, key))?;
+        let losses = if may_lose { Losses::Anything } else { Losses::Nothing };
+        self.oracle.recovered(dump, losses, |key| stream_of(&boundaries, key))?;
         self.judged += 1;
         self.boundaries = self.node.as_ref().map(Node::boundaries).unwrap_or_default();
         Ok(())
@@ -200,7 +201,8 @@ impl Stage {
         let Some(node) = &self.node else { return };
         self.connections.clear();
         for is_native in [true, false] {
-            self.connections.push((self.next_connection, Connection::new(node.connect(), is_native)));
+            let number = self.next_connection;
+            self.connections.push((number, Connection::new(node.connect(), number, is_native, 1)));
             self.next_connection += 1;
         }
     }
@@ -235,9 +237,9 @@ impl Stage {
             ) | Ask::Look(Query::Get { .. } | Query::Latest { .. } | Query::Range { .. })
         );
         let who = usize::from(is_resp);
-        let number = self.connections[who].0;
+        let (number, now_ns) = (self.connections[who].0, self.world.now().monotonic_ns);
         let ticket = match &ask {
-            Ask::Change(mutation) => self.oracle.change(number, mutation.clone()),
+            Ask::Change(mutation) => self.oracle.change(number, mutation.clone(), now_ns),
             Ask::Look(query) => self.oracle.look(number, query.clone()),
             Ask::Dump | Ask::Flush | Ask::Compact => self.oracle.admin(),
         };
@@ -339,38 +341,40 @@ impl Stage {
             self.asked.iter().filter(|(_, (asker, _))| *asker == number).map(|(ticket, _)| *ticket).collect();
         for ticket in gone {
             self.asked.remove(&ticket);
-            self.oracle.unknown(ticket);
+            self.oracle.orphan(ticket);
         }
         let is_native = self.connections[who].1.is_native;
         let node = self.node.as_ref().expect("only a node closes connections");
-        self.connections[who] = (self.next_connection, Connection::new(node.connect(), is_native));
+        let number = self.next_connection;
+        self.connections[who] = (number, Connection::new(node.connect(), number, is_native, 1));
         self.next_connection += 1;
         Ok(())
     }
 
     fn judge(&mut self, ticket: u64, answer: &Answer) -> Result<(), Stop> {
         let ask = self.asked.remove(&ticket).map(|(_, ask)| ask);
+        let now_ns = self.world.now().monotonic_ns;
         let (Answer::Failed(text), Some(ask), true) = (answer, ask, self.may_fail) else {
-            return Ok(self.oracle.reply(ticket, answer)?);
+            return Ok(self.oracle.reply(ticket, answer, now_ns)?);
         };
         // The texts are those of `model::ReplyError`; several shards may have done a part before one refused.
         let concerns_one_shard =
             self.setting.cores == 1 || !matches!(ask, Ask::Change(Mutation::DeletePrefix { .. }));
         if text.contains("the disk is full") {
             self.told.no_space += 1;
-            if concerns_one_shard { self.oracle.refused(ticket) } else { self.oracle.unknown(ticket) }
+            if concerns_one_shard { self.oracle.refused(ticket) } else { self.oracle.orphan(ticket) }
         } else if text.contains("log failed") {
             self.told.log_failed += 1;
-            self.oracle.unknown(ticket);
-        } else if answer.is_busy() {
-            self.oracle.reply(ticket, answer)?;
+            self.oracle.orphan(ticket);
+        } else if answer.failure() == Some(Failure::Refused) {
+            self.oracle.reply(ticket, answer, now_ns)?;
         } else if text.contains("a block could not be read") {
             self.told.other += 1;
             // A write that has to look first fails before it writes.
             self.oracle.refused(ticket);
         } else if matches!(ask, Ask::Flush | Ask::Compact | Ask::Dump) {
             self.told.other += 1;
-            self.oracle.unknown(ticket);
+            self.oracle.orphan(ticket);
         } else {
             return Err(Stop::Wrong(format!("{ask:?} was answered {text}")));
         }

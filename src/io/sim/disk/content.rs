@@ -27,7 +27,7 @@ const _: () = assert!(SECTORS_PER_PAGE == 8, "a page's sectors fit the bits of a
 /// A page's bytes; `None` stands for zeros.
 type PageBytes = Option<Arc<[u8]>>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Version {
     seq: u64,
     /// Bit n: sector n was touched and is not yet durable.
@@ -37,7 +37,7 @@ struct Version {
     bytes: PageBytes,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Page {
     durable: PageBytes,
     visible: PageBytes,
@@ -77,7 +77,7 @@ impl Fate {
 }
 
 /// A file's bytes in all their possible states.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct FileContent {
     pages: BTreeMap<u64, Page>,
     dirty: BTreeSet<u64>,
@@ -197,11 +197,11 @@ impl FileContent {
         }
     }
     /// Turns the file into one of the states that a power cut can leave, all of it durable.
-    pub(super) fn crash(&mut self, rng: &mut Rng) {
+    pub(super) fn crash(&mut self, may_tear: bool, rng: &mut Rng) {
         if self.dirty.is_empty() && self.lengths.is_empty() {
             return;
         }
-        let fate = self.draw_fate(rng);
+        let fate = self.draw_fate(may_tear, rng);
         for number in std::mem::take(&mut self.dirty) {
             let Some(mut page) = self.pages.remove(&number) else { continue };
             page.crash(fate, rng);
@@ -210,7 +210,7 @@ impl FileContent {
             }
         }
         // The length is metadata of its own: it may survive where the bytes do not, and the other way round.
-        let fate = if rng.chance(1, 2) { fate } else { self.draw_fate(rng) };
+        let fate = if rng.chance(1, 2) { fate } else { self.draw_fate(may_tear, rng) };
         let bytes = self.length_after_crash(fate, rng);
         self.lengths.clear();
         self.cut_to(bytes);
@@ -251,8 +251,8 @@ impl FileContent {
     fn is_needed(&self, piece: &Piece<'_>) -> bool {
         self.pages.contains_key(&piece.page) || piece.data != &ZEROS[..piece.data.len()]
     }
-    fn draw_fate(&self, rng: &mut Rng) -> Fate {
-        match rng.below(6) {
+    fn draw_fate(&self, may_tear: bool, rng: &mut Rng) -> Fate {
+        match rng.below(if may_tear { 6 } else { 4 }) {
             0 => Fate::AllLost,
             1 => Fate::AllKept,
             2 => Fate::Subset(rng.next_u64()),

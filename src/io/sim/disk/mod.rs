@@ -35,7 +35,7 @@ const ROOT: NodeId = NodeId(0);
 /// What the kernel answers where a name leads nowhere.
 const ENOENT: Errno = Errno(libc::ENOENT);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum NodeKind {
     File(FileContent),
     Directory,
@@ -43,7 +43,7 @@ enum NodeKind {
     Other,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node {
     kind: NodeKind,
     /// Where it was last seen, for faults and traces.
@@ -74,8 +74,8 @@ pub enum OpenMode {
     },
 }
 
-/// The whole disk.
-#[derive(Debug)]
+/// The whole disk. A clone is an image of it, cheap: pages are shared until they change.
+#[derive(Clone, Debug)]
 pub struct SimDisk {
     nodes: BTreeMap<NodeId, Node>,
     names: Names,
@@ -84,6 +84,16 @@ pub struct SimDisk {
     node_next: u64,
     write_seq: u64,
     bytes_max: u64,
+    cut_style: CutStyle,
+}
+
+/// How mean power cuts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutStyle {
+    /// Each sector of a file may be lost or kept for itself; without it, whole writes are.
+    pub tears_sectors: bool,
+    /// Names that no sync of their directory covers may be lost.
+    pub loses_names: bool,
 }
 
 impl SimDisk {
@@ -99,11 +109,16 @@ impl SimDisk {
             node_next: 1,
             write_seq: 0,
             bytes_max,
+            cut_style: CutStyle { tears_sectors: true, loses_names: true },
         }
     }
     /// Changes the capacity; what is stored stays, even where it is more.
     pub fn set_bytes_max(&mut self, bytes_max: u64) {
         self.bytes_max = bytes_max;
+    }
+    /// Sets what later power cuts take; at first, everything that they can.
+    pub fn set_cut_style(&mut self, style: CutStyle) {
+        self.cut_style = style;
     }
     /// Bytes that still fit.
     #[must_use]
@@ -111,9 +126,13 @@ impl SimDisk {
         if self.bytes_max == u64::MAX {
             return self.bytes_max;
         }
+        self.bytes_max.saturating_sub(self.bytes_used())
+    }
+    /// Bytes of files, in whole pages.
+    #[must_use]
+    pub fn bytes_used(&self) -> u64 {
         let used = self.nodes.iter().filter(|(id, node)| node.handles > 0 || self.names.is_visible(**id));
-        let used: u64 = used.map(|(_, node)| node.pages()).sum();
-        self.bytes_max.saturating_sub(used)
+        used.map(|(_, node)| node.pages()).sum()
     }
     /// Sequence number of the last completed write. A sync that is submitted now covers writes up to it.
     #[must_use]
@@ -322,14 +341,22 @@ impl SimDisk {
         }
         self.forget_unreachable();
     }
+    /// Goes back to an image: names and bytes are as they were, and every handle of since is unknown.
+    pub fn restore(&mut self, image: &Self) {
+        let (handle_next, write_seq) = (self.handle_next, self.write_seq);
+        *self = image.clone();
+        // Handles of before are closed late; their numbers must name nothing else by then.
+        self.handle_next = handle_next;
+        self.write_seq = write_seq;
+    }
     /// Cuts the power: the disk becomes one of the images that the cut can leave, all of it durable, and every
     /// handle and lock is gone.
     pub fn crash(&mut self, rng: &mut Rng) {
-        self.names.crash(rng);
+        self.names.crash(self.cut_style.loses_names, rng);
         self.end_process();
         for node in self.nodes.values_mut() {
             if let NodeKind::File(content) = &mut node.kind {
-                content.crash(rng);
+                content.crash(self.cut_style.tears_sectors, rng);
             }
         }
     }

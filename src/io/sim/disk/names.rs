@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Entries = BTreeMap<String, NodeId>;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Directory {
     durable: Entries,
     visible: Entries,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Link { name: String, node: NodeId },
     Unlink { name: String },
@@ -24,7 +24,7 @@ enum Change {
 }
 
 /// All directories.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     directories: BTreeMap<NodeId, Directory>,
     changes: Vec<(NodeId, Change)>,
@@ -76,9 +76,9 @@ impl Names {
             *place != directory
         });
     }
-    /// Keeps any of the pending changes and makes the result durable.
-    pub(super) fn crash(&mut self, rng: &mut Rng) {
-        let fate = rng.below(4);
+    /// Keeps any of the pending changes (all, unless some may be lost) and makes the result durable.
+    pub(super) fn crash(&mut self, may_lose: bool, rng: &mut Rng) {
+        let fate = if may_lose { rng.below(4) } else { 1 };
         let mut carried: BTreeSet<(NodeId, &str)> = BTreeSet::new();
         let mut kept = Vec::new();
         for (place, change) in self.changes.iter().rev() {

@@ -34,7 +34,7 @@ use super::policy::SyncPolicy;
 use super::record::{Record, RecordEncoder, record_bytes};
 use super::segment::{PreviousSegment, SEGMENT_PAGES_MIN, SegmentHeader, SegmentSpec};
 use crate::encoding::checksum;
-use crate::limits::{PAGE_BYTES, WAL_WRITES_IN_FLIGHT_MAX};
+use crate::limits::{PAGE_BYTES, WAL_FRAME_BYTES_TARGET, WAL_WRITES_IN_FLIGHT_MAX};
 use crate::model::{Lsn, SegmentSeq, Seqno};
 use crate::teeth::{Bug, planted};
 use std::collections::VecDeque;
@@ -64,6 +64,8 @@ pub struct StreamWriter {
     last_seqno: Seqno,
     /// Bytes that the batch under way may still take.
     batch_left: Option<usize>,
+    /// See [`StreamWriter::set_frame_bytes_target`].
+    frame_bytes_target: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +137,14 @@ impl StreamWriter {
             to_encode: None,
             last_seqno: Seqno(0),
             batch_left: None,
+            frame_bytes_target: WAL_FRAME_BYTES_TARGET,
         }
+    }
+
+    /// A frame is sealed before its records exceed this many bytes; [`WAL_FRAME_BYTES_TARGET`] at first. One record or
+    /// batch that is larger gets a frame of its own.
+    pub fn set_frame_bytes_target(&mut self, bytes: usize) {
+        self.frame_bytes_target = bytes;
     }
 
     /// Takes a segment for later use.

@@ -3,7 +3,7 @@
 use super::super::frame::{FRAME_HEADER_BYTES, frame_pages};
 use super::super::segment::data_pages_end;
 use super::{Admission, State, StreamWriter};
-use crate::limits::{WAL_FRAME_BYTES_MAX, WAL_FRAME_BYTES_TARGET, WAL_STAGED_BYTES_MAX};
+use crate::limits::{WAL_FRAME_BYTES_MAX, WAL_STAGED_BYTES_MAX};
 
 /// Where the staging frame stands in the open segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl StreamWriter {
             let pages_end = data_pages_end(segment.spec.pages(), !is_delete && self.ready.is_empty());
             let staged = self.staging.payload.len();
             let joined = staged + bytes;
-            let may_join = joined <= WAL_FRAME_BYTES_TARGET || staged == 0;
+            let may_join = joined <= self.frame_bytes_target || staged == 0;
             if may_join && plan.page + frame_pages(joined) <= pages_end {
                 return Ok(Placement::Join);
             }

@@ -10,13 +10,10 @@
 //! key b   base ─o3─ s1                     found base: o3 is lost; wrong if o3 was acknowledged before o2 was sent
 //! ```
 
-use super::client::DumpEntry;
-use super::model::{Answer, Entry, KeyState, Mutation, Query};
-use crate::model::{OwnedValue, Slot};
-use std::collections::{BTreeMap, BTreeSet};
+mod recovery;
 
-/// Who waits for an answer that will never come.
-const NOBODY: usize = usize::MAX;
+use super::model::{Answer, Entry, Failure, KeyState, Mutation, Query};
+use std::collections::BTreeMap;
 
 /// A mutation that was sent.
 #[derive(Clone)]
@@ -25,7 +22,42 @@ struct Operation {
     mutation: Mutation,
     /// Order of all sends and replies of the run.
     sent: u64,
-    acked: Option<u64>,
+    sent_ns: u64,
+    acked: Option<Acked>,
+    /// Its connection is gone, or the machine failed under it: it may be done, or never be.
+    is_unknown: bool,
+}
+
+/// When a reply was read.
+#[derive(Clone, Copy)]
+struct Acked {
+    tick: u64,
+    at_ns: u64,
+}
+
+/// What the machine does in a life, and hence what clients may be told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    /// A key is written only when everything before on it was answered. Needed where single writes may be refused:
+    /// what is left of several under way would be no prefix of them.
+    pub(super) one_at_a_time: bool,
+    /// Files fail: requests may be answered with IOERR, and their outcome is unknown.
+    pub(super) machine_fails: bool,
+    /// Writes may be refused for want of space, if they were sent before this time.
+    pub(super) full_until_ns: u64,
+    /// The node is going down: it may refuse anything.
+    pub(super) is_closing: bool,
+    /// The stream of each key.
+    pub(super) streams: Vec<u16>,
+}
+
+/// What a crash may have taken of what was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Losses {
+    Nothing,
+    /// What was acknowledged after this time.
+    After(u64),
+    Anything,
 }
 
 /// One key.
@@ -50,6 +82,7 @@ enum Pending {
     Look {
         query: Query,
         connection: usize,
+        asked: u64,
         lows: BTreeMap<usize, usize>,
     },
     Admin,
@@ -62,11 +95,13 @@ pub(super) struct Oracle {
     keys: Vec<KeyLog>,
     operations: Vec<Operation>,
     pending: BTreeMap<u64, Pending>,
+    pub(super) rules: Rules,
     ticks: u64,
     tickets: u64,
     pub(super) acknowledged: u64,
     pub(super) answered: u64,
     pub(super) refused: u64,
+    pub(super) failed: u64,
 }
 
 impl Oracle {
@@ -82,20 +117,28 @@ impl Oracle {
             names,
             operations: Vec::new(),
             pending: BTreeMap::new(),
+            rules: Rules::default(),
             ticks: 0,
             tickets: 0,
             acknowledged: 0,
             answered: 0,
             refused: 0,
+            failed: 0,
         }
     }
     /// Whether `connection` may write `key`: nobody else's operation on it is without an answer.
     pub(super) fn may_write(&self, connection: usize, key: usize) -> bool {
-        let is_own = |operation: &usize| {
+        let may_follow = |operation: &usize| {
             let operation = &self.operations[*operation];
-            operation.acked.is_some() || operation.connection == connection
+            let is_own = operation.connection == connection && !operation.is_unknown;
+            operation.acked.is_some() || (is_own && !self.rules.one_at_a_time)
         };
-        self.keys[key].operations.iter().all(is_own)
+        self.keys[key].operations.iter().all(may_follow)
+    }
+    /// Whether all keys lie in one stream, which a crash or a refusal then treats alike.
+    pub(super) fn share_a_stream(&self, keys: &[usize]) -> bool {
+        let stream = |key: &usize| self.rules.streams.get(*key);
+        keys.iter().all(|key| stream(key) == keys.first().and_then(stream))
     }
     /// Operations on keys that may still be lost.
     pub(super) fn history(&self) -> usize {
@@ -111,7 +154,7 @@ impl Oracle {
         self.tickets
     }
     /// Notes a mutation; the ticket names its reply.
-    pub(super) fn change(&mut self, connection: usize, mutation: Mutation) -> u64 {
+    pub(super) fn change(&mut self, connection: usize, mutation: Mutation, now_ns: u64) -> u64 {
         let operation = self.operations.len();
         let mut expected = Answer::Done;
         for key in mutation.keys(&self.names) {
@@ -122,7 +165,8 @@ impl Oracle {
             log.operations.push(operation);
         }
         let sent = self.tick();
-        self.operations.push(Operation { connection, mutation, sent, acked: None });
+        let (sent_ns, acked, is_unknown) = (now_ns, None, false);
+        self.operations.push(Operation { connection, mutation, sent, sent_ns, acked, is_unknown });
         self.ticket(Pending::Change { operation, expected })
     }
     /// Notes a question.
@@ -131,6 +175,7 @@ impl Oracle {
             Query::Get { key }
             | Query::Latest { key }
             | Query::Range { key, .. }
+            | Query::Aggregate { key, .. }
             | Query::At { key, .. }
             | Query::Newest { key } => vec![*key],
             Query::Scan { prefix, .. } => {
@@ -138,7 +183,8 @@ impl Oracle {
             }
         };
         let lows = keys.into_iter().map(|key| (key, self.low(connection, key))).collect();
-        self.ticket(Pending::Look { query, connection, lows })
+        let asked = self.tick();
+        self.ticket(Pending::Look { query, connection, asked, lows })
     }
     /// What has no answer yet.
     pub(super) fn unanswered(&self) -> String {
@@ -160,7 +206,8 @@ impl Oracle {
         let log = &self.keys[key];
         let is_seen = |operation: &usize| {
             let operation = &self.operations[*operation];
-            operation.acked.is_some() || operation.connection == connection
+            let is_own = operation.connection == connection && !operation.is_unknown;
+            operation.acked.is_some() || is_own
         };
         log.operations.iter().rposition(is_seen).map_or(0, |last| last + 1).max(log.shown)
     }
@@ -168,27 +215,25 @@ impl Oracle {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn reply(&mut self, ticket: u64, answer: &Answer) -> Result<(), String> {
+    pub(super) fn reply(&mut self, ticket: u64, answer: &Answer, now_ns: u64) -> Result<(), String> {
         let tick = self.tick();
         let pending = self.pending.remove(&ticket).ok_or(format!("a second reply to request {ticket}"))?;
+        if let Some(failure) = answer.failure() {
+            return self.fail(&pending, failure, answer);
+        }
         match pending {
-            Pending::Admin if *answer == Answer::Done => Ok(()),
+            Pending::Admin if *answer == Answer::Done || self.admin_may_fail() => Ok(()),
             Pending::Admin => Err(format!("a flush or merge was answered {answer:?}")),
-            Pending::Change { operation, .. } if answer.is_busy() => {
-                self.refuse(operation);
-                self.refused += 1;
-                Ok(())
-            }
             Pending::Change { operation, expected } => {
                 let found = &mut self.operations[operation];
-                found.acked = Some(tick);
+                found.acked = Some(Acked { tick, at_ns: now_ns });
                 self.acknowledged += 1;
                 match expected == *answer {
                     true => Ok(()),
                     false => Err(format!("{:?} was answered {answer:?}, not {expected:?}", found.mutation)),
                 }
             }
-            Pending::Look { query, connection, lows } => {
+            Pending::Look { query, connection, asked, lows } => {
                 self.answered += 1;
                 if let Query::Scan { from, to, reverse, limit, .. } = query {
                     let Answer::Entries(entries) = answer else {
@@ -198,13 +243,55 @@ impl Oracle {
                     return self.check_scan(&lows, &scan, entries).map_err(|why| format!("{query:?}: {why}"));
                 }
                 let (key, low) = lows.into_iter().next().expect("a question is about a key");
-                let is_right = |state: &KeyState| state.answer(&query) == *answer;
-                self.show(Some(connection), key, low, is_right).map_err(|states| {
+                let is_right = |state: &KeyState| state.answer(&query).agrees_with(answer);
+                self.show(Some((connection, asked)), key, low, is_right).map_err(|states| {
                     let right: Vec<_> = states.iter().map(|state| state.answer(&query)).collect();
                     let name = String::from_utf8_lossy(&self.names[key]).into_owned();
-                    format!("{query:?} of {name} was answered {answer:?}; right would be one of {right:?}")
+                    let newest = states.last();
+                    format!(
+                        "{query:?} of {name} was answered {answer:?}; right would be one of {right:?}; it should hold \
+                         {newest:?}"
+                    )
                 })
             }
+        }
+    }
+    fn admin_may_fail(&self) -> bool {
+        self.rules.machine_fails || self.rules.full_until_ns > 0 || self.rules.is_closing
+    }
+    /// Judges an error.
+    fn fail(&mut self, pending: &Pending, failure: Failure, answer: &Answer) -> Result<(), String> {
+        self.failed += 1;
+        match (pending, failure) {
+            (Pending::Admin, _) if self.admin_may_fail() => Ok(()),
+            (Pending::Change { operation, .. }, Failure::Refused) => {
+                self.refuse_or_doubt(*operation);
+                Ok(())
+            }
+            (Pending::Change { operation, .. }, Failure::NoSpace)
+                if self.operations[*operation].sent_ns < self.rules.full_until_ns =>
+            {
+                self.refuse_or_doubt(*operation);
+                Ok(())
+            }
+            (Pending::Change { operation, .. }, Failure::Read) if self.rules.machine_fails => {
+                self.refuse_or_doubt(*operation);
+                Ok(())
+            }
+            (Pending::Change { operation, .. }, Failure::Log) if self.rules.machine_fails => {
+                self.doubt(*operation);
+                Ok(())
+            }
+            (Pending::Look { .. }, Failure::Read | Failure::Log) if self.rules.machine_fails => Ok(()),
+            (Pending::Look { .. }, Failure::Refused) if self.rules.is_closing => Ok(()),
+            (Pending::Change { operation, .. }, _) => {
+                let mutation = &self.operations[*operation].mutation;
+                Err(format!("{mutation:?} was answered {answer:?}, for no reason that there is"))
+            }
+            (Pending::Look { query, .. }, _) => {
+                Err(format!("{query:?} was answered {answer:?}, for no reason that there is"))
+            }
+            (Pending::Admin, _) => Err(format!("a flush or merge was answered {answer:?}")),
         }
     }
     /// A request failed before it took effect: as if it had never been sent.
@@ -214,10 +301,38 @@ impl Oracle {
             self.refused += 1;
         }
     }
-    /// A request will have no answer that says what became of it: it may have taken effect, and nobody counts on it.
-    pub(super) fn unknown(&mut self, ticket: u64) {
+    /// A request whose connection is gone, or that will have no answer which says what became of it.
+    pub(super) fn orphan(&mut self, ticket: u64) {
         if let Some(Pending::Change { operation, .. }) = self.pending.remove(&ticket) {
-            self.operations[operation].connection = NOBODY;
+            self.doubt(operation);
+        }
+    }
+    /// Nobody knows whether a write was done, or ever will be: questions that were asked behind it need not see it.
+    fn doubt(&mut self, doubtful: usize) {
+        self.operations[doubtful].is_unknown = true;
+        for key in self.operations[doubtful].mutation.keys(&self.names) {
+            let log = &self.keys[key];
+            let Some(at) = log.operations.iter().position(|operation| *operation == doubtful) else {
+                continue;
+            };
+            for pending in self.pending.values_mut() {
+                if let Pending::Look { lows, .. } = pending
+                    && let Some(low) = lows.get_mut(&key)
+                    && *low == at + 1
+                {
+                    *low = at.max(log.shown);
+                }
+            }
+        }
+    }
+    /// A refusal that covers several shards may be that of one of them only.
+    fn refuse_or_doubt(&mut self, operation: usize) {
+        self.refused += 1;
+        let keys = self.operations[operation].mutation.keys(&self.names);
+        if self.share_a_stream(&keys) {
+            self.refuse(operation);
+        } else {
+            self.doubt(operation);
         }
     }
     /// A write was refused before it took effect: as if it had never been sent.
@@ -253,20 +368,23 @@ impl Oracle {
         }
     }
     /// Looks for a prefix of the key's operations that `explains` what a reply shows. It ends before the next operation
-    /// of `connection`; a scan has none, since it may reach a shard after requests that were sent behind it.
+    /// of the `asker` (a connection, and when it asked); a scan has none, since it may reach a shard after requests that
+    /// were sent behind it.
     fn show(
         &mut self,
-        connection: Option<usize>,
+        asker: Option<(usize, u64)>,
         key: usize,
         low: usize,
         explains: impl Fn(&KeyState) -> bool,
     ) -> Result<(), Vec<KeyState>> {
         let log = &mut self.keys[key];
-        let own_next = log
-            .operations
-            .iter()
-            .skip(low)
-            .position(|at| Some(self.operations[*at].connection) == connection);
+        let comes_later = |at: &usize| {
+            let operation = &self.operations[*at];
+            asker.is_some_and(|(connection, asked)| {
+                operation.connection == connection && operation.sent > asked
+            })
+        };
+        let own_next = log.operations.iter().skip(low).position(comes_later);
         let high = own_next.map_or(log.operations.len(), |nth| low + nth);
         match (low..=high).find(|count| explains(&log.states[*count])) {
             Some(count) => {
@@ -319,76 +437,9 @@ impl Oracle {
         }
     }
 
-    /// Judges what a restart found, and goes on from there. `may_lose` says whether acknowledged writes may be gone;
-    /// `stream_of` says in whose log the last life wrote a key.
-    ///
-    /// # Errors
-    /// What is lost, invented, or out of order.
-    pub(super) fn recovered(
-        &mut self,
-        dump: Vec<DumpEntry>,
-        may_lose: bool,
-        stream_of: impl Fn(&[u8]) -> u16,
-    ) -> Result<(), String> {
-        let mut found = self.states_of(dump)?;
-        let mut survived: BTreeMap<u16, BTreeSet<usize>> = BTreeMap::new();
-        let mut lost: BTreeMap<u16, BTreeSet<usize>> = BTreeMap::new();
-        for (key, log) in self.keys.iter_mut().enumerate() {
-            let name = &self.names[key];
-            let state = found.remove(&key).unwrap_or_default();
-            let acked = |at: &usize| self.operations[*at].acked.is_some();
-            let must = log.operations.iter().rposition(acked).map_or(0, |last| last + 1).max(log.shown);
-            let low = if may_lose { 0 } else { must };
-            let fitting: Vec<usize> =
-                (0..log.states.len()).filter(|count| log.states[*count] == state).collect();
-            let fits = fitting.iter().copied().filter(|count| *count >= low);
-            let (Some(least), Some(most)) = (fits.clone().min(), fits.max()) else {
-                return Err(explain_loss(name, log, &self.operations, &state, low, &fitting));
-            };
-            let stream = stream_of(name);
-            survived.entry(stream).or_default().extend(&log.operations[..least]);
-            lost.entry(stream).or_default().extend(&log.operations[most..]);
-            *log = KeyLog { states: vec![state], operations: Vec::new(), shown: 0 };
-        }
-        for (stream, survived) in &survived {
-            let lost = lost.get(stream).cloned().unwrap_or_default();
-            if let Some(both) = survived.intersection(&lost).next() {
-                return Err(format!("half of {:?} is there", self.operations[*both].mutation));
-            }
-            let newest = survived.iter().max_by_key(|at| self.operations[**at].sent);
-            let Some(newest) = newest.map(|at| &self.operations[*at]) else { continue };
-            let is_hole = |at: &&usize| self.operations[**at].acked.is_some_and(|acked| acked < newest.sent);
-            if let Some(hole) = lost.iter().find(is_hole) {
-                let hole = &self.operations[*hole].mutation;
-                return Err(format!("{:?} is there, but not {hole:?}, acknowledged before", newest.mutation));
-            }
-        }
-        self.operations.clear();
-        self.pending.clear();
-        Ok(())
-    }
     /// Forgets requests whose answers went down with the node.
     pub(super) fn forget_pending(&mut self) {
         self.pending.clear();
-    }
-    /// What the entries say of each key.
-    fn states_of(&self, dump: Vec<DumpEntry>) -> Result<BTreeMap<usize, KeyState>, String> {
-        let mut states: BTreeMap<usize, KeyState> = BTreeMap::new();
-        for (name, slot, value) in dump {
-            let key = self.names.binary_search(&name);
-            let key = key.map_err(|_| format!("a key of nobody: {}", String::from_utf8_lossy(&name)))?;
-            let state = states.entry(key).or_default();
-            let is_double = match (slot, value) {
-                (Slot::Metadata, _) => std::mem::replace(&mut state.has_metadata, true),
-                (Slot::Timeless, text @ OwnedValue::Bytes(_)) => state.text.replace(text).is_some(),
-                (Slot::Timeless, other) => return Err(format!("a string that is {other:?}")),
-                (Slot::Time(time), value) => state.samples.insert(time, value).is_some(),
-            };
-            if is_double {
-                return Err(format!("{slot:?} of {} is shown twice", String::from_utf8_lossy(&name)));
-            }
-        }
-        Ok(states)
     }
 }
 
@@ -398,23 +449,4 @@ struct ScanCheck {
     to: i64,
     reverse: bool,
     limit: u64,
-}
-
-fn explain_loss(
-    name: &[u8],
-    log: &KeyLog,
-    operations: &[Operation],
-    state: &KeyState,
-    low: usize,
-    fitting: &[usize],
-) -> String {
-    let name = String::from_utf8_lossy(name);
-    let last = log.operations.iter().map(|at| &operations[*at]).rev().take(4);
-    let last: Vec<_> = last.map(|operation| (&operation.mutation, operation.acked.is_some())).collect();
-    let right = &log.states[low..];
-    format!(
-        "{name} holds {state:?}, the state after {fitting:?} of its {} operations; at least {low} must be there. \
-         Right would be one of the last of {right:?}; newest operations (acknowledged?): {last:?}",
-        log.operations.len()
-    )
 }
