@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 # What the tests run, and the Debian package that holds it.
 TOOLS=(redis-cli:redis-tools redis-benchmark:redis-tools redis-server:redis-server promtool:prometheus python3:python3
     strace:strace systemd-analyze:systemd unshare:util-linux mount:mount nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs
-    mkfs.xfs:xfsprogs)
+    mkfs.xfs:xfsprogs chromium:chromium)
 PYTHON=tests/.venv/bin/python
 REQUIREMENTS=tests/requirements.txt
 LOGS=target/test-logs

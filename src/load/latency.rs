@@ -4,6 +4,7 @@
 //! at the end: percentiles are never averaged. In files a histogram is HdrHistogram's V2 encoding, deflated, as
 //! base64, so that other tools read it and nothing is lost between a run and its report.
 
+use super::encoded::checked_v2;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
@@ -15,7 +16,7 @@ use std::sync::OnceLock;
 /// Longest latency that is told apart; longer ones count as this long, which shows as the maximum.
 pub const LATENCY_NS_MAX: u64 = 600_000_000_000;
 /// Significant decimal digits of a recorded latency.
-const DIGITS: u8 = 3;
+pub(super) const DIGITS: u8 = 3;
 /// A percentile is told only where at least this many samples lie beyond it.
 const SAMPLES_BEYOND_MIN: f64 = 10.0;
 
@@ -131,8 +132,9 @@ fn encode(histogram: &Histogram<u64>) -> Result<String, String> {
 
 fn decode(text: &str) -> Result<Histogram<u64>, String> {
     let bytes = STANDARD.decode(text).map_err(|error| format!("no base64: {error}"))?;
+    let v2 = checked_v2(&bytes)?;
     let decoded: Histogram<u64> = Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
+        .deserialize(&mut v2.as_slice())
         .map_err(|error| format!("no V2 histogram: {error}"))?;
     let mut histogram =
         Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS).expect("the constant bounds are valid");

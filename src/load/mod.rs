@@ -13,6 +13,7 @@
 
 mod collector;
 mod connection;
+mod encoded;
 mod engine;
 mod environment;
 mod error;
@@ -22,13 +23,13 @@ mod live;
 mod prepare;
 mod random;
 mod recorder;
+pub mod report;
 mod resp_client;
 mod result;
 mod run;
 mod schedule;
 mod sink;
 mod sweep;
-mod table;
 mod target;
 mod verdict;
 mod verify;
@@ -47,7 +48,6 @@ pub use run::{Amount, RunOptions, Source, run};
 pub use schedule::Arrival;
 pub use sink::NullSink;
 pub use sweep::{Objective, rates, sweep};
-pub use table::table;
 pub use target::Target;
 pub use verify::{Verification, verify};
 pub use workload::{

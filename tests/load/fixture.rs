@@ -33,7 +33,7 @@ fn repetition_op(count: u64, response: &LatencyHistogram, service: &LatencyHisto
 }
 
 /// A run at 5,000 operations per second, twice 5 s, with a stall in the third second of each.
-fn example_run() -> RunResult {
+pub(crate) fn example_run() -> RunResult {
     let mut ops = BTreeMap::new();
     let mut runs = vec![Repetition::default(); 2];
     let mut series = Vec::new();
@@ -164,7 +164,7 @@ fn example_config() -> RunConfig {
 }
 
 /// Four rates, the last of which is beyond the objective.
-fn example_sweep() -> RunResult {
+pub(crate) fn example_sweep() -> RunResult {
     let mut result = example_run();
     result.config.command = "sweep".to_owned();
     for (index, rate) in [1_000.0, 2_000.0, 5_000.0, 10_000.0].into_iter().enumerate() {

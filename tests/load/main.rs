@@ -11,6 +11,9 @@ mod fixture;
 mod journal;
 mod omission;
 mod pace;
+mod pages;
 mod peer;
+mod report;
+mod stored;
 #[path = "../support/mod.rs"]
 mod support;

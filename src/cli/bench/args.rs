@@ -1,6 +1,9 @@
 //! Flags of `tskv bench`.
 
+use super::compare::CompareArgs;
+use super::report::{FileArgs, ReportArgs};
 use crate::cli::args::Connect;
+use crate::load::report::Percentiles;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -19,7 +22,7 @@ is due is fixed beforehand, and response time counts from then, however long the
 made it wait. Without one, requests wait for replies (a closed loop), and a stall is counted once per
 connection instead of once per user.
 
-Exit status: 0 fine, 1 a verification failed, 2 wrong usage, 3 could not connect, 4 more than --max-errors
+Exit status: 0 fine, 1 a verification or a comparison failed, 2 wrong usage, 3 could not connect, 4 more than --max-errors
 errors, 130 interrupted (the report is still written).";
 
 #[derive(Debug, Args)]
@@ -45,6 +48,24 @@ pub(super) enum BenchCommand {
     Sweep(SweepArgs),
     /// Read back what a journal says was acknowledged
     Verify(VerifyArgs),
+    /// Show stored results: tables, pictures, files for other tools
+    #[command(after_help = "Examples:
+  tskv bench report run.json
+  tskv bench report tskv.json redis.json --html both.html
+  tskv bench report run.json --hgrm run --hlog run.hlog --csv run.csv
+  hdr-plot --units ms --output run.png run-*-response.hgrm")]
+    Report(ReportArgs),
+    /// Compare stored results; exit status 1 when something got worse
+    #[command(after_help = "Examples:
+  tskv bench compare before.json after.json
+  tskv bench compare before.json after.json --noise 5% --html both.html
+  tskv bench compare run.json --save-baseline main
+  tskv bench compare run.json --baseline main --threshold 'write.p99_us<5000'
+
+Runs are comparable when workload, rate, clients, batch, seed, sync and host are the same; others are
+refused with exit status 2, unless --force. A change is noise when it is below --noise, or within the
+99 % confidence interval of the difference between the repetitions (--runs) of the two.")]
+    Compare(CompareArgs),
 }
 
 /// How requests are made and what is told about them.
@@ -185,11 +206,13 @@ pub(super) struct WorkloadArgs {
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
     /// Percentiles of the table; 100 is the maximum
-    #[arg(long, value_delimiter = ',', default_values_t = [50.0, 90.0, 95.0, 99.0, 99.9, 99.99, 100.0], value_name = "P")]
-    pub(super) percentiles: Vec<f64>,
+    #[arg(long, default_value = "50,90,95,99,99.9,99.99,100", value_parser = Percentiles::parse, value_name = "LIST")]
+    pub(super) percentiles: Percentiles,
     /// Write everything measured to this file
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) files: FileArgs,
     /// Name of the run in reports
     #[arg(long, value_name = "NAME")]
     pub(super) label: Option<String>,

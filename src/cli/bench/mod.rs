@@ -1,7 +1,9 @@
 //! `tskv bench`: flags to a run of the load generator, and its result to the terminal and to files.
 
 mod args;
+mod compare;
 mod options;
+mod report;
 
 pub(super) use args::{BENCH_HELP, BenchArgs};
 
@@ -9,6 +11,7 @@ use super::connect::Target as Server;
 use super::csv::{CsvReader, parse_value};
 use super::error::CliError;
 use super::output::Output;
+use crate::load::report::{NamedRun, text_report};
 use crate::load::{
     self, Amount, Dialect, LiveSecond, LoadError, Objective, ReplayOptions, ReplaySample, RunOptions,
     RunResult, SampleSource, Source, Target,
@@ -37,6 +40,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         Some(BenchCommand::Replay(args)) => replay(args),
         Some(BenchCommand::Sweep(args)) => sweep(args),
         Some(BenchCommand::Verify(args)) => verify(args),
+        Some(BenchCommand::Report(args)) => report::run(args),
+        Some(BenchCommand::Compare(args)) => compare::run(args),
     }
 }
 
@@ -98,23 +103,7 @@ fn sweep(args: &SweepArgs) -> Result<(), CliError> {
         return Err(error);
     }
     let result = outcome.map_err(from_load)?;
-    let mut output = Output::stdout();
-    let within = result.sweep.iter().rev().find(|point| point.within_slo);
-    let said = match within {
-        Some(point) => format!("highest rate within {}: {:.0}/s\n", args.slo, point.rate),
-        None => format!("no rate was within {}\n", args.slo),
-    };
-    for point in &result.sweep {
-        let word = if point.within_slo { "within" } else { "beyond" };
-        writeln!(
-            output,
-            "{:>12.0}/s asked {:>12.0}/s achieved  {word} {}",
-            point.rate, point.verdict.achieved_rate, point.slo
-        )
-        .map_err(|error| CliError::output(&error))?;
-    }
-    output.write_all(said.as_bytes()).map_err(|error| CliError::output(&error))?;
-    tell(&args.run, &result, output)
+    tell(&args.run, &result, Output::stdout())
 }
 
 fn verify(args: &VerifyArgs) -> Result<(), CliError> {
@@ -189,7 +178,7 @@ fn live_printer(args: &RunArgs) -> impl FnMut(&LiveSecond) + use<> {
 
 /// Writes the report and the files, and says with the exit status how it went.
 fn tell(args: &RunArgs, result: &RunResult, mut output: Output) -> Result<(), CliError> {
-    let text = load::table(result, &args.output.percentiles);
+    let text = text_report(result, &args.output.percentiles);
     output
         .write_all(text.as_bytes())
         .and_then(|()| output.flush())
@@ -199,6 +188,7 @@ fn tell(args: &RunArgs, result: &RunResult, mut output: Output) -> Result<(), Cl
         std::fs::write(path, json + "\n")
             .map_err(|error| CliError::Failed(format!("--json: {}: {error}", path.display())))?;
     }
+    report::write_files(&args.output.files, &[result], &[NamedRun::new(result, "this run")])?;
     let errors: u64 = result.ops.values().map(|op| op.errors).sum();
     if result.verdict.interrupted {
         return Err(CliError::Status(STATUS_INTERRUPTED, "interrupted".to_owned()));
