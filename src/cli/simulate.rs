@@ -209,3 +209,30 @@ fn make_smaller(options: &SimulationOptions, seconds: u64) -> Result<(), CliErro
     say(&format!("{}\nsmallest after {tries} tries:\ntskv simulate {small}", text.trim_end()))?;
     Err(CliError::Negative)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulator::FaultKind;
+
+    #[test]
+    fn seeds_are_a_count_or_a_range() {
+        // A campaign that runs other seeds than it says proves nothing about those.
+        assert_eq!(seeds_of(7, Some("10")).unwrap(), (7, 17));
+        assert_eq!(seeds_of(7, Some("3..5")).unwrap(), (3, 5));
+        assert_eq!(seeds_of(7, None).unwrap(), (7, u64::MAX));
+        for bad in ["0", "5..5", "x", "1..y"] {
+            assert!(matches!(seeds_of(1, Some(bad)), Err(CliError::Usage(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_line_says_what_narrowed_the_run() {
+        // Hashes of different runs of one seed would be compared.
+        let summary = Summary { trace_hash: 0xab, ..Summary::default() };
+        let whole = SimulationOptions::new(7);
+        assert_eq!(verdict(&whole, &summary), "seed 7: ok, trace 00000000000000ab");
+        let narrow = SimulationOptions { faults: FaultSet::ALL.without(FaultKind::Rot), ..whole };
+        assert_eq!(verdict(&narrow, &summary), "seed 7: ok, trace 00000000000000ab, with --faults all,-rot");
+    }
+}

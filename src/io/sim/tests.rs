@@ -527,3 +527,57 @@ fn equal_seeds_give_equal_runs_and_others_differ() {
     assert_eq!(runs, (0..100).map(story).collect::<Vec<_>>());
     assert_eq!(runs.iter().map(|run| run.0).collect::<BTreeSet<_>>().len(), 100);
 }
+
+// ---- what whole simulations need
+
+#[test]
+fn bad_sectors_fail_reads_until_they_heal() {
+    // A read that another disk would have failed comes back with data, and nobody sees what the store makes of it.
+    let (world, file) = world_with_file(3);
+    world.with_disk(|disk| disk.plant_file(path("tables/1"), &[7; 2 * PAGE_BYTES])).unwrap();
+    let table = world.files().open(path("tables/1")).unwrap();
+    world.plant_latent("tables/1", 0..512);
+    let read = |offset| {
+        let mut byte = [0; 1];
+        world.files().read_at(&table, &mut byte, offset).map(|_| byte[0])
+    };
+    assert_eq!(read(5).unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_eq!(read(512).unwrap(), 7);
+    assert_eq!(world.fault_hits(), 1);
+    world.heal_sectors();
+    assert_eq!(read(5).unwrap(), 7);
+    drop(file);
+}
+
+#[test]
+fn an_image_of_the_disk_comes_back_unchanged() {
+    // What a trial did to the disk would be part of every life after it.
+    let (world, _) = world_with_file(4);
+    world.with_disk(|disk| disk.plant_file(path("a"), b"before")).unwrap();
+    let image = world.with_disk(|disk| disk.clone());
+    world.with_disk(|disk| disk.flip_bit(path("a"), 0, 3)).unwrap();
+    drop(world.files().create(path("b")));
+    world.crash(Crash::ProcessKill);
+    world.with_disk(|disk| disk.restore(&image));
+    world.restart();
+    assert_eq!(world.with_disk(|disk| disk.content(path("a"))).unwrap(), b"before");
+    assert!(world.files().open(path("b")).is_err());
+}
+
+#[test]
+fn jobs_that_keep_the_baton_are_cut_between_any_two_calls_all_the_same() {
+    // Fewer thread switches must not mean fewer places where the power goes.
+    let mut made = BTreeSet::new();
+    for operations in 0..6 {
+        let world = SimWorld::from_seed(operations);
+        world.set_job_calls_max(8);
+        let files = world.files();
+        let job = move || (0..6).for_each(|nth| drop(files.create(path(&nth.to_string()))));
+        world.spawner().spawn("maker", Box::new(job));
+        world.cut_after(operations);
+        world.run_jobs();
+        made.insert(world.operations());
+        world.crash(Crash::PowerCut);
+    }
+    assert_eq!(made, (0..6).collect());
+}

@@ -155,7 +155,6 @@ mod tests {
             (2, false),
             (0, false),
             (0, false),
-            (0, false),
             (0, true),
             (1, false),
             (1, true),

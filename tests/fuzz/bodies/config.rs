@@ -40,8 +40,10 @@ fn file(content: &[u8]) {
     }
     let path = PathBuf::from(format!("/dev/shm/tskv-fuzz-{}.toml", std::process::id()));
     std::fs::write(&path, content).expect("the file for the configuration");
-    let sources = Sources { file: Some(path), ..Sources::default() };
-    judge(bounded(content.len() + READ_BYTES / FACTOR, FACTOR, || sources.load()));
+    let sources = Sources { file: Some(path.clone()), ..Sources::default() };
+    let loaded = bounded(content.len() + READ_BYTES / FACTOR, FACTOR, || sources.load());
+    let _ = std::fs::remove_file(path);
+    judge(loaded);
 }
 
 fn values(input: &[u8]) {
