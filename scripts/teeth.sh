@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Shows that the tests have teeth: plants one bug after the other and runs the test that must catch it, within the counts
-# of scripts/test.sh. One build with `--cfg tskv_teeth`, in a folder of its own; the bug is chosen at run time.
+# of scripts/test.sh. One build with `--cfg tskv_teeth`; the bug is chosen at run time. Only the package itself is built
+# with the flag, by a wrapper of rustc, so that its dependencies are those of the other builds of the profile.
 #
 #   scripts/teeth.sh              all of them
 #   scripts/teeth.sh BUG...       these
@@ -10,8 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export RUSTFLAGS="--cfg tskv_teeth"
-export CARGO_TARGET_DIR=${TSKV_TEETH_TARGET:-target/teeth}
+PROFILE=${TSKV_TEETH_PROFILE:-sim}
 LOGS=target/teeth-logs
 SECONDS_MAX=180
 
@@ -33,12 +33,16 @@ BUGS=(
 run() {
     local what=(--test "$1")
     [ "$1" = lib ] && what=(--lib)
-    timeout --kill-after=10 "$SECONDS_MAX" cargo test --profile sim -q "${what[@]}" -- "$2"
+    timeout --kill-after=10 "$SECONDS_MAX" cargo test --profile "$PROFILE" -q "${what[@]}" -- "$2"
 }
 
 mkdir -p "$LOGS"
-echo "building once: $CARGO_TARGET_DIR"
-cargo test --profile sim --no-run --lib --test sweep --test backend_contract
+# Cargo keeps what a wrapper has built apart from what is built without it.
+export RUSTC_WORKSPACE_WRAPPER=$PWD/$LOGS/rustc
+printf '#!/bin/sh\nexec "$@" --cfg tskv_teeth\n' > "$RUSTC_WORKSPACE_WRAPPER"
+chmod +x "$RUSTC_WORKSPACE_WRAPPER"
+echo "building once, in the profile $PROFILE"
+cargo test --profile "$PROFILE" --no-run --lib --test sweep --test backend_contract
 
 missed=0
 caught=0
@@ -60,6 +64,9 @@ for line in "${BUGS[@]}"; do
     # The counts of scripts/test.sh, of which the first case that fails ends the run.
     if TSKV_THOROUGH=1 TSKV_TEETH=$bug run "$program" "$filter" > "$LOGS/$bug.log" 2>&1; then
         echo "$bug: NOT CAUGHT by $goal ($program $filter)"
+        missed=$((missed + 1))
+    elif ! grep -qaE 'panicked at|signal: ' "$LOGS/$bug.log"; then
+        echo "$bug: no test failed, yet the run did: see $LOGS/$bug.log"
         missed=$((missed + 1))
     else
         why=$(grep -aE -A1 'panicked at' "$LOGS/$bug.log" | grep -avE 'panicked at|^--' | head -n 1 | cut -c 1-140)

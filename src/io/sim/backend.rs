@@ -10,6 +10,7 @@
 //! [`SimWorld::advance_to_next_event`]: super::SimWorld::advance_to_next_event
 //! [`SimWorld::set_auto_advance`]: super::SimWorld::set_auto_advance
 
+use super::faults::OpKind;
 use super::state::{BackendId, BackendState, Event, OpKey, Pending, State};
 use super::world::Shared;
 use crate::io::{Backend, Completion, Errno, Now, Op, Outcome, Token, Wait, Wake, Waker};
@@ -157,6 +158,10 @@ impl State {
         let (what, typical_ns) = kind_and_time(&op);
         let is_on_disk = matches!(op, Op::Read { .. } | Op::Write { .. } | Op::Sync { .. });
         self.trace.note(what, [key.0.0 as u64, key.1.0, self.now().monotonic_ns]);
+        if let Some((kind, handle)) = watched_by(&op) {
+            let path = self.disk.path_of(handle);
+            self.faults.watch(kind, &path);
+        }
         let serial = self.next_serial();
         let waits_for_peer = self.register_socket_op(key, &op);
         self.pending.insert(key, Pending { op, serial, covers: self.disk.write_seq() });
@@ -185,6 +190,12 @@ impl State {
             // These wait for their peers, unless there is none.
             Op::Accept { .. } | Op::Receive { .. } | Op::Send { .. } => Err(Errno::EBADF),
         };
+        if let (Some((kind, handle)), Err(errno)) = (watched_by(&op), &result)
+            && self.up
+            && !errno.is_not_done()
+        {
+            self.failed.insert(key, (kind, self.disk.path_of(handle)));
+        }
         self.finish(key, op, result);
     }
     /// Ends an operation early, or lets it be.
@@ -232,6 +243,9 @@ impl State {
         backend.sleeps_until = if count > 0 || woken { now_ns } else { until };
         for completion in backend.ready.drain(..count) {
             backend.in_flight -= usize::from(!completion.more);
+            if let Some((kind, path)) = self.failed.remove(&(id, completion.token)) {
+                self.faults.note_failed(kind, &path);
+            }
             let result = match completion.result {
                 Ok(Outcome::Transferred(bytes)) => bytes as u64,
                 Ok(Outcome::Accepted { socket, .. }) => u64::from(socket.0.cast_unsigned()),
@@ -257,6 +271,15 @@ fn check_buffer(op: &Op) {
         Op::Receive { buf, .. } => assert!(buf.capacity() > buf.len(), "a receive needs spare capacity"),
         Op::Send { buf, from, .. } => assert!(*from < buf.len(), "a send needs bytes"),
         Op::Accept { .. } | Op::Close { .. } | Op::Read { .. } | Op::Write { .. } | Op::Sync { .. } => {}
+    }
+}
+
+/// What may not be asked for again after a failure, and of which file.
+fn watched_by(op: &Op) -> Option<(OpKind, i32)> {
+    match op {
+        Op::Write { file, .. } => Some((OpKind::Write, file.handle())),
+        Op::Sync { file } => Some((OpKind::Sync, file.handle())),
+        Op::Accept { .. } | Op::Receive { .. } | Op::Send { .. } | Op::Close { .. } | Op::Read { .. } => None,
     }
 }
 

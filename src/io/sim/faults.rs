@@ -189,7 +189,7 @@ impl Faults {
     pub(super) fn operations_on(&self, file: FileKind) -> FileOperations {
         self.operations.get(&file).copied().unwrap_or_default()
     }
-    /// A write or sync has failed, and not in a way that asks for repetition.
+    /// A process hears that a write or sync has failed, and not in a way that asks for repetition.
     pub(super) fn note_failed(&mut self, kind: OpKind, path: &str) {
         self.suspect.insert(path.to_owned(), kind.name());
     }
@@ -201,16 +201,10 @@ impl Faults {
     pub(super) fn breaches(&self) -> &[String] {
         &self.breaches
     }
-    fn watch(&mut self, kind: OpKind, path: &str) {
-        match kind {
-            // A new file, or none, under the old name.
-            OpKind::Create | OpKind::Remove => drop(self.suspect.remove(path)),
-            OpKind::Write | OpKind::Sync => {
-                if let Some(failed) = self.suspect.get(path) {
-                    self.breaches.push(format!("{} of {path} after a failed {failed} of it", kind.name()));
-                }
-            }
-            _ => {}
+    /// A process asks for a write or sync.
+    pub(super) fn watch(&mut self, kind: OpKind, path: &str) {
+        if let Some(failed) = self.suspect.get(path) {
+            self.breaches.push(format!("{} of {path} after a failed {failed} of it", kind.name()));
         }
     }
     /// Bad sectors can be read again.
@@ -232,7 +226,10 @@ impl Faults {
     }
     /// What happens to this operation.
     pub(super) fn strike(&mut self, kind: OpKind, path: &str) -> Option<FaultEffect> {
-        self.watch(kind, path);
+        if matches!(kind, OpKind::Create | OpKind::Remove) {
+            // A new file, or none, under the old name.
+            self.suspect.remove(path);
+        }
         let file = FileKind::of(path);
         let is_transfer = matches!(kind, OpKind::Read | OpKind::Write);
         let counts = self.operations.entry(file).or_default();

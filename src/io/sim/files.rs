@@ -90,12 +90,15 @@ impl Files for SimFiles {
         Ok(self.enter()?.read(file.handle(), offset, buf, &[Errno::EINTR])?)
     }
     fn write_at(&self, file: &FileRef, buf: &[u8], offset: u64) -> io::Result<usize> {
-        Ok(self.enter()?.write(file.handle(), offset, buf, false, &[Errno::EINTR])?)
+        let handle = file.handle();
+        let write = |state: &mut State| state.write(handle, offset, buf, false, &[Errno::EINTR]);
+        Ok(self.enter()?.watched(OpKind::Write, handle, write)?)
     }
     fn sync(&self, file: &FileRef) -> io::Result<()> {
         // What other threads write while this call waits is not covered.
         let covers = self.shared.lock().disk.write_seq();
-        Ok(self.enter()?.sync(file.handle(), covers, &[])?)
+        let handle = file.handle();
+        Ok(self.enter()?.watched(OpKind::Sync, handle, |state| state.sync(handle, covers, &[]))?)
     }
     fn file_bytes(&self, file: &FileRef) -> io::Result<u64> {
         let mut state = self.enter()?;

@@ -79,6 +79,8 @@ pub(super) struct State {
     events: BTreeMap<(u64, u64), Event>,
     serial: u64,
     pub(super) pending: BTreeMap<OpKey, Pending>,
+    /// Writes and syncs of cores that have failed and of which the core has not heard: what, and of which file.
+    pub(super) failed: BTreeMap<OpKey, (OpKind, Arc<str>)>,
     pub(super) backends: BTreeMap<BackendId, BackendState>,
     pub(super) backend_next: usize,
     pub(super) listeners: BTreeMap<i32, Listener>,
@@ -111,6 +113,7 @@ impl State {
             events: BTreeMap::new(),
             serial: 0,
             pending: BTreeMap::new(),
+            failed: BTreeMap::new(),
             backends: BTreeMap::new(),
             backend_next: 0,
             listeners: BTreeMap::new(),
@@ -266,12 +269,10 @@ impl State {
                 if self.up && !errno.is_not_done() && !errno.is_out_of_space() {
                     self.disk.write_part(handle, offset, data, durable, &mut self.rng);
                 }
-                self.note_failed(OpKind::Write, &path, errno);
                 return Err(errno);
             }
         };
-        let written = self.disk.write(handle, offset, &data[..count], durable);
-        let count = written.inspect_err(|errno| self.note_failed(OpKind::Write, &path, *errno))?;
+        let count = self.disk.write(handle, offset, &data[..count], durable)?;
         self.trace.note_file(if durable { "durable write" } else { "write" }, &path, offset, &data[..count]);
         Ok(count)
     }
@@ -283,17 +284,26 @@ impl State {
             if self.up && !errno.is_not_done() {
                 self.disk.sync_failed(handle, covers, &mut self.rng);
             }
-            self.note_failed(OpKind::Sync, &path, errno);
             return Err(errno);
         }
         self.trace.note_file("sync", &path, covers, &[]);
         self.disk.sync(handle, covers)
     }
 
-    fn note_failed(&mut self, kind: OpKind, path: &str, errno: Errno) {
-        if self.up && !errno.is_not_done() {
-            self.faults.note_failed(kind, path);
+    /// A write or sync of a job, which hears at once how it ended.
+    pub(super) fn watched<T>(
+        &mut self,
+        kind: OpKind,
+        handle: i32,
+        act: impl FnOnce(&mut Self) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let path = self.disk.path_of(handle);
+        self.faults.watch(kind, &path);
+        let result = act(self);
+        if result.as_ref().is_err_and(|errno| self.up && !errno.is_not_done()) {
+            self.faults.note_failed(kind, &path);
         }
+        result
     }
 
     // ---- the end
@@ -303,6 +313,7 @@ impl State {
         self.trace.note("crash", [kind as u64, self.operations, 0]);
         self.up = false;
         self.faults.forget_failed();
+        self.failed.clear();
         for pending in std::mem::take(&mut self.pending).into_values() {
             if let Op::Write { file, offset, buf, .. } = pending.op {
                 self.disk.write_part(file.handle(), offset, &buf, false, &mut self.rng);

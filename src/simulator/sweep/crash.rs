@@ -35,7 +35,8 @@ pub fn crash_at(cores: usize, operation: Option<u64>, variant: u64) -> Result<Cr
     let ended = stage.start().and_then(|()| stage.play(&script::fixed()));
     let mut run = CrashRun { operations: stage.world.operations(), ..CrashRun::default() };
     match ended {
-        Ok(()) => {}
+        // A shutdown may end although its last steps failed.
+        Ok(()) => run.cut = !stage.world.is_up(),
         Err(Stop::Down) => run.cut = true,
         Err(Stop::Wrong(why)) => return Err(why),
         Err(Stop::Refused(error)) => return Err(format!("the store does not open: {error}")),

@@ -180,7 +180,9 @@ fn check_live(stage: &mut Stage, point: &FaultPoint, run: &mut FaultRun) -> Resu
     }
     stage.world.clear_faults();
     if run.poisoned {
-        return Ok(());
+        // It cannot be done, and that is an answer.
+        stage.ask(Ask::Flush);
+        return stage.rest().map_err(|stop| wrong(stop, "a flush after the log failed"));
     }
     stage.wait(HEAL_NS).map_err(|stop| wrong(stop, "after the failure"))?;
     stage.may_fail = false;

@@ -214,7 +214,9 @@ impl Stage {
                 Step::Ask(ask) => self.ask(ask.clone()),
                 Step::Rest => {
                     self.rest()?;
-                    if self.stops_at_fault && self.world.fault_hits() > 0 {
+                    // What a failed log has refused leaves the rest of the script without its premises.
+                    let is_over = self.stops_at_fault && self.world.fault_hits() > 0;
+                    if is_over || self.told.log_failed > 0 {
                         return Ok(());
                     }
                 }
