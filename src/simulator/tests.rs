@@ -111,15 +111,10 @@ fn a_tombstone_dropped_too_early_is_caught() {
 
 #[test]
 fn bugs_of_single_calls_are_caught() {
-    // Goal G19: the faults that the whole node meets must show what the code makes of them.
+    // Goal G19: the faults that the whole node meets must show what the code makes of them. A sync that is tried again
+    // and a short write that passes for a whole one take one fault at one call: the sweeps catch those.
     let _planted = Planted;
-    let bugs = [
-        Bug::AckBeforeSync,
-        Bug::SkipDirSyncAfterRename,
-        Bug::RetrySyncAfterEio,
-        Bug::ReuseManifestAfterFailedAppend,
-        Bug::IgnoreShortWrite,
-    ];
+    let bugs = [Bug::AckBeforeSync, Bug::SkipDirSyncAfterRename, Bug::ReuseManifestAfterFailedAppend];
     let is_missed = |bug: &Bug| {
         plant(Some(*bug));
         let found = TEETH_SEEDS.map(SimulationOptions::new).find(|options| run(options).is_err());

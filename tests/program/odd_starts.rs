@@ -157,7 +157,7 @@ fn odd_surroundings_are_served() {
         ("exec <&- >&- 2>&-", &["--log-level", "trace"]),
         ("exec >/dev/full 2>/dev/full", &["--log-level", "debug"]),
         ("ulimit -l 0", &[]),
-        ("ulimit -c 0; ulimit -s 256", &[]),
+        ("ulimit -c 0; ulimit -s 1024", &[]),
         ("cd /proc", &[]),
         ("umask 000", &[]),
         ("trap '' HUP PIPE TERM INT", &[]),

@@ -44,15 +44,19 @@ fn values_go_in_and_come_out() {
 fn short_benchmark_runs_over_both_protocols() {
     // A benchmark that only its author can start measures nothing.
     let directory = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&directory.path().join("store"), &["--cores", "2"]);
-    for arguments in [
+    for (number, arguments) in [
         &["--workload", "kv"][..],
         &["--workload", "kv", "--protocol", "resp"],
         &["--workload", "kv", "--protocol", "resp", "--commands", "ts"],
         &["--workload", "mixed", "--hosts", "5", "--batch", "20"],
         &["--workload", "mixed", "--hosts", "5", "--batch", "20", "--protocol", "resp"],
         &["--batch", "1"],
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // TS.ADD refuses what the run before has written.
+        let daemon = Daemon::start(&directory.path().join(number.to_string()), &["--cores", "2"]);
         let bench = ["bench", "-q", "-n", "500", "-P", "8", "-c", "2"];
         let report = text(daemon.ok(&[&bench[..], arguments].concat()));
         assert!(report.contains("write ") && report.contains("closed loop"), "{arguments:?}: {report}");

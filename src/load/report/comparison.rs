@@ -200,13 +200,14 @@ pub fn compare(base: &RunResult, new: &RunResult, noise_floor_percent: f64) -> V
                 run.runs.iter().filter_map(|run| (metric.of_repetition)(run.ops.get(*op)?)).collect()
             };
             let figures = (of_run(base), of_run(new));
-            changes.push(judge(
-                op,
-                metric,
-                figures,
-                noise(&repeated(base), &repeated(new)),
-                noise_floor_percent,
-            ));
+            let noise = noise(&repeated(base), &repeated(new));
+            let mut change = judge(op, metric, figures, noise, noise_floor_percent);
+            // Repetitions with too few samples for a percentile cannot tell its noise: nothing is claimed then.
+            let is_untold = |run: &RunResult| run.runs.len() > 1 && repeated(run).len() < run.runs.len();
+            if is_untold(base) || is_untold(new) {
+                change.outcome = Outcome::NotJudged;
+            }
+            changes.push(change);
         }
     }
     if names.len() > 1 {
