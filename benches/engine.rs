@@ -9,7 +9,7 @@ use tskv::encoding::{Reader, checksum, put_varint};
 use tskv::model::{EntryOp, Seqno, Slot, StoreId, TableId, Value};
 use tskv::storage::columns::Columns;
 use tskv::storage::sstable::Block;
-use tskv::storage::sstable::{TableBuilder, TableIndex, TableOptions};
+use tskv::storage::sstable::{Effort, TableBuilder, TableIndex, TableOptions};
 
 /// Entries that one iteration works on.
 const ENTRIES: u64 = 1024;
@@ -48,7 +48,14 @@ fn encoding(criterion: &mut Criterion) {
 /// One table of one series with regular times and changing values.
 fn build_table() -> Vec<u8> {
     let span = Some((0, 86_399_999));
-    let options = TableOptions { store: StoreId([1; 16]), id: TableId(1), span, level: 0, bloom_bits: 10 };
+    let options = TableOptions {
+        store: StoreId([1; 16]),
+        id: TableId(1),
+        span,
+        level: 0,
+        bloom_bits: 10,
+        effort: Effort::Quick,
+    };
     let mut builder = TableBuilder::new(options);
     for index in 0..ENTRIES {
         let time = i64::try_from(index * 1000).expect("a small number");

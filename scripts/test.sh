@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 # What the tests run, and the Debian package that holds it.
 TOOLS=(redis-cli:redis-tools redis-benchmark:redis-tools promtool:prometheus python3:python3 strace:strace
-    systemd-analyze:systemd unshare:util-linux mount:mount)
+    systemd-analyze:systemd unshare:util-linux mount:mount nft:nftables ip:iproute2)
 PYTHON=tests/.venv/bin/python
 REQUIREMENTS=tests/requirements.txt
 LOGS=target/test-logs
@@ -89,6 +89,9 @@ machine_lacks() {
     io_uring) [ "$(cat /proc/sys/kernel/io_uring_disabled 2> /dev/null || echo 0)" != 0 ] ;;
     address) [ "$(hostname -I 2> /dev/null | wc -w)" = 0 ] ;;
     root) [ "$(id -u)" != 0 ] ;;
+    cgroup_*) ! { [ -w "/sys/fs/cgroup/${1#cgroup_}/cgroup.procs" ] && [ "$(id -u)" = 0 ]; } ;;
+    netns) ! { command -v nft > /dev/null && unshare -n true 2> /dev/null; } ;;
+    cc) ! command -v cc > /dev/null ;;
     *) return 1 ;;
     esac
 }
@@ -131,7 +134,7 @@ fi
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --all-targets -- -D warnings
 # The seeded suites get their time below, optimised; here they run just long enough to be seen to work.
-step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_SIM_SECONDS=5 cargo test --no-fail-fast --lib --bins --tests
+step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_SIM_SECONDS=5 TSKV_ROT_SECONDS=1 cargo test --no-fail-fast --lib --bins --tests
 step 'benchmarks, tiny' cargo test --no-fail-fast --bench '*'
 step 'doc tests' cargo test --doc
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
@@ -140,7 +143,10 @@ step 'systemd unit' systemd-analyze security --offline=true --threshold=20 scrip
 
 # The profile `sim` is a release build with all assertions on. Full counts are in the tests themselves.
 seeded=(cargo test --profile sim --no-fail-fast)
-step 'seeded: storage, jobs' "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
+step 'seeded: storage, jobs' env TSKV_THOROUGH=1 "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
+step 'seeded: sweeps' env TSKV_THOROUGH=1 "${seeded[@]}" --test sweep -- --show-output --test-threads=1
+step 'seeded: rot' env TSKV_ROT_SECONDS=20 "${seeded[@]}" --test rot -- --show-output in_memory
+step 'seeded: fairness' "${seeded[@]}" --test hostile -- --show-output --test-threads 1 fairness
 step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
 if [ -e tests/simulation.rs ]; then
     step 'seeded: simulation' env TSKV_SIM_SECONDS=120 TSKV_SIM_SEEDS_MIN=200 \
@@ -151,7 +157,8 @@ echo
 echo "ran on $(nproc) CPUs, Linux $(uname -r), in $SECONDS s; logs in $LOGS:"
 printf '  %s\n' "${summary[@]}"
 echo "the seeded suites reached:"
-grep -hE '^kill -9, |^[0-9]+ seeds? in ' "$LOGS"/seeded*.log | sed 's/^/  /' || echo '  nothing that they told'
+grep -hE '^kill -9, |^[0-9]+ (seeds? in|rotten stores) |^(crash|fault) sweep|^engine: |^rot: |^WAL cuts: ' "$LOGS"/seeded*.log |
+    sed 's/^/  /' || echo '  nothing that they told'
 report_skips
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -38,6 +38,7 @@
 //! | `client` | a blocking client of the native protocol | protocol, model, limits |
 //! | `load` | the load generator: its engine, workloads and results | client, protocol, io, model, buffer, metrics, encoding, limits |
 //! | `cli`, `simulator` | on top | all of the above |
+//! | `teeth` | bugs planted on purpose, in test builds only | – |
 //!
 //! `tests/tidy.rs` reads the imports and fails on a breach.
 //!
@@ -77,3 +78,4 @@ pub mod server;
 pub mod shard;
 pub mod simulator;
 pub mod storage;
+mod teeth;

@@ -1,5 +1,8 @@
-//! Memory that the kernel may hold: buffers aligned for O_DIRECT.
+//! Memory that the kernel may hold: buffers aligned for O_DIRECT; canaries in those that it must no longer hold.
 #![expect(unsafe_code, reason = "aligned memory comes from the allocator's raw interface")]
+
+#[cfg(any(debug_assertions, tskv_teeth))]
+pub mod quarantine;
 
 use crate::limits::PAGE_BYTES;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};

@@ -2,7 +2,7 @@
 
 use super::bench::{BENCH_HELP, BenchArgs};
 use crate::config::FLAGS;
-use crate::model::ValueType;
+use crate::model::{TimeUnit, ValueType};
 use clap::{Arg, ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
   tskv get cpu.idle
   redis-cli -p 7878 TS.RANGE cpu.idle - +
 
-Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the store is damaged."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -102,8 +102,24 @@ Series come in byte order, timestamps ascending.")]
   tskv check ./tskv-data
 
 Reads every byte that a checksum covers: manifest, tables, log. Changes nothing. Names file and offset
-of each damaged place. Exit status 1 when there is damage, or when the check could not be made.")]
+of each damaged place. Exit status 3 when there is damage, 1 when the check could not be made.")]
     Check(DataArgs),
+    /// Say what is damaged in a data directory and what a repair would lose; repair it with --apply
+    #[command(after_help = "Examples:
+  tskv repair ./tskv-data                 says it and changes nothing
+  tskv repair ./tskv-data --json | jq .   the same for programs, an object a line
+  tskv repair ./tskv-data --apply         does what the first one said
+
+What is kept: all sound tables; of a damaged table every sound block; of a damaged log stream all
+writes before the damage, those of other streams in full. A lost CURRENT or manifest is put together
+from the files. What lies LOST in a table may still be in the log. Nothing is deleted: a damaged file
+is renamed to *.quarantine (`tskv dump` reads it all the same), and files that are not tskv's are left
+alone. A repair that was cut short is simply run again. Stop the daemon first, and if there is room,
+copy the directory.
+
+Exit status: 0 nothing to repair, or repaired; 3 damage found and nothing changed; 2 wrong usage;
+1 not done: in use, no store there, written by a newer tskv, or the machine refused something.")]
+    Repair(RepairArgs),
     /// Print a file of a data directory in words: a log segment, a table, a manifest
     #[command(after_help = "Examples:
   tskv dump ./tskv-data/CURRENT
@@ -111,7 +127,9 @@ of each damaged place. Exit status 1 when there is damage, or when the check cou
   tskv dump ./tskv-data/wal/0000000000000001.wal
   tskv dump ./tskv-data/tables/0000000000000001.sst | less
 
-The data directory's LOCK is taken meanwhile: stop the daemon first.")]
+A damaged file is read as far as it goes: each damaged place is named, and reading goes on behind it.
+Files that a repair renamed to *.quarantine are read too. The data directory's LOCK is taken meanwhile:
+stop the daemon first. Exit status 3 when there is damage.")]
     Dump(DumpArgs),
     /// Measure this daemon, or any server that speaks RESP
     #[command(after_help = BENCH_HELP)]
@@ -276,13 +294,49 @@ pub(super) struct DataArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct RepairArgs {
+    /// The data directory
+    #[arg(value_name = "DATA")]
+    pub(super) data: PathBuf,
+    /// Do it
+    #[arg(long)]
+    pub(super) apply: bool,
+    /// Print JSON, an object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The store's time unit; asked for only when every file that says it is lost
+    #[arg(long, value_enum, value_name = "UNIT")]
+    pub(super) time_unit: Option<UnitArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum UnitArg {
+    Ms,
+    Us,
+    Ns,
+}
+
+impl From<UnitArg> for TimeUnit {
+    fn from(arg: UnitArg) -> Self {
+        match arg {
+            UnitArg::Ms => Self::Milliseconds,
+            UnitArg::Us => Self::Microseconds,
+            UnitArg::Ns => Self::Nanoseconds,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(super) struct DumpArgs {
     /// The file, where it lies in its data directory
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
-    /// Print only what describes the file, not its records and entries
+    /// Print only what describes the file, its frames and blocks, not its records and entries
     #[arg(long)]
     pub(super) brief: bool,
+    /// Stop after this many records, entries or edits
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

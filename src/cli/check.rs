@@ -17,7 +17,10 @@ pub(super) fn run(args: &DataArgs) -> Result<(), CliError> {
         .map_err(|error| CliError::Failed(format!("{}: {error}", args.data.display())))?;
     let mut findings = Vec::new();
     let summary = check_store(&files, std::process::id(), &mut |finding| findings.push(finding.to_string()))
-        .map_err(|error| CliError::Failed(format!("{}: {error}", args.data.display())))?;
+        .map_err(|error| {
+            let told = format!("{}: {error}", args.data.display());
+            if error.is_damage() { CliError::Damaged(told) } else { CliError::Failed(told) }
+        })?;
     let mut output = Output::stdout();
     let verdict = if summary.damages == 0 { "sound" } else { "DAMAGED" };
     let mut write = || {
@@ -38,5 +41,5 @@ pub(super) fn run(args: &DataArgs) -> Result<(), CliError> {
         output.flush()
     };
     write().map_err(|error| CliError::output(&error))?;
-    if summary.damages > 0 { Err(CliError::Negative) } else { Ok(()) }
+    if summary.damages > 0 { Err(CliError::Damaged("the store is damaged".to_owned())) } else { Ok(()) }
 }

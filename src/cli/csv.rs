@@ -25,13 +25,13 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line or a file that cannot be read.
 #[derive(Debug)]
-pub(super) struct CsvError {
+pub struct CsvError {
     /// Which file.
-    pub(super) file: PathBuf,
+    pub file: PathBuf,
     /// Which line, counted from 1 for the header; `None` when the file could not be opened.
-    pub(super) line: Option<u64>,
+    pub line: Option<u64>,
     /// What is wrong, a sentence fragment.
-    pub(super) reason: String,
+    pub reason: String,
 }
 
 impl fmt::Display for CsvError {
@@ -46,17 +46,17 @@ impl std::error::Error for CsvError {}
 
 /// One sample as the file writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CsvSample<'a> {
+pub struct CsvSample<'a> {
     /// Its series.
-    pub(super) series: &'a [u8],
+    pub series: &'a [u8],
     /// Its time, in the unit of the header.
-    pub(super) time: i64,
+    pub time: i64,
     /// Its value, not yet parsed.
-    pub(super) value: &'a [u8],
+    pub value: &'a [u8],
 }
 
 /// Reads a CSV file line by line.
-pub(super) struct CsvReader {
+pub struct CsvReader {
     file: PathBuf,
     input: Box<dyn BufRead + Send>,
     line: Vec<u8>,
@@ -76,7 +76,7 @@ impl CsvReader {
     ///
     /// # Errors
     /// When the file cannot be opened, is no regular file, or has no valid header.
-    pub(super) fn open(path: &Path, position: Arc<AtomicU64>) -> Result<Self, CsvError> {
+    pub fn open(path: &Path, position: Arc<AtomicU64>) -> Result<Self, CsvError> {
         let describe =
             |error: io::Error| CsvError { file: path.to_owned(), line: None, reason: error.to_string() };
         let file = File::open(path).map_err(describe)?;
@@ -87,7 +87,10 @@ impl CsvReader {
     }
 
     /// Reads from any source; `path` is for messages.
-    fn new(path: &Path, source: Box<dyn Read + Send>) -> Result<Self, CsvError> {
+    ///
+    /// # Errors
+    /// When there is no valid header, or it cannot be read.
+    pub fn new(path: &Path, source: Box<dyn Read + Send>) -> Result<Self, CsvError> {
         let mut raw = BufReader::with_capacity(256 << 10, source);
         let fail = |reason: String| CsvError { file: path.to_owned(), line: Some(1), reason };
         let start = raw.fill_buf().map_err(|error| fail(error.to_string()))?;
@@ -110,7 +113,7 @@ impl CsvReader {
 
     /// Unit of the file's timestamps.
     #[must_use]
-    pub(super) fn unit(&self) -> TimeUnit {
+    pub fn unit(&self) -> TimeUnit {
         self.unit
     }
 
@@ -118,7 +121,7 @@ impl CsvReader {
     ///
     /// # Errors
     /// A line that is no sample, or a file that cannot be read on, with the number of the line.
-    pub(super) fn next_sample(&mut self) -> Result<Option<CsvSample<'_>>, CsvError> {
+    pub fn next_sample(&mut self) -> Result<Option<CsvSample<'_>>, CsvError> {
         if !self.read_line()? {
             return Ok(None);
         }
@@ -130,7 +133,7 @@ impl CsvReader {
 
     /// An error about the line that was read last.
     #[must_use]
-    pub(super) fn error(&self, reason: String) -> CsvError {
+    pub fn error(&self, reason: String) -> CsvError {
         CsvError { file: self.file.clone(), line: Some(self.line_number), reason }
     }
 
@@ -209,7 +212,7 @@ fn split_line(line: &[u8]) -> Result<CsvSample<'_>, String> {
 ///
 /// # Errors
 /// A sentence fragment: not a number of the type, or outside its range.
-pub(super) fn parse_value(value_type: ValueType, text: &[u8]) -> Result<Value<'_>, String> {
+pub fn parse_value(value_type: ValueType, text: &[u8]) -> Result<Value<'_>, String> {
     match value_type {
         ValueType::Bytes => Ok(Value::Bytes(text)),
         ValueType::I64 => std::str::from_utf8(text)

@@ -13,6 +13,8 @@ pub(super) enum CliError {
     Failed(String),
     /// It was tried and ended otherwise than hoped for, with an exit status of its own.
     Status(u8, String),
+    /// Bytes of the store are damaged or missing; exit status 3, which no restart changes.
+    Damaged(String),
     /// It worked and the answer is no, already said; exit status 1.
     Negative,
     /// Nobody reads our output any more, as in `tskv scan … | head`; quiet, exit status 141 as the shell shows SIGPIPE.
@@ -46,6 +48,10 @@ impl CliError {
             Self::Status(status, message) => {
                 eprintln!("tskv: {message}");
                 ExitCode::from(*status)
+            }
+            Self::Damaged(message) => {
+                eprintln!("tskv: {message}");
+                ExitCode::from(3)
             }
             Self::Negative => ExitCode::FAILURE,
             Self::OutputClosed => ExitCode::from(141),

@@ -103,17 +103,17 @@ pub(super) fn import(
                 match entry {
                     Ok((time, value)) => {
                         imported.times_cut += u64::from(from.convert(to, time) != Some(sample.time));
+                        if !batch.takes(sample.series, &value) {
+                            imported.samples += batch.entries.len() as u64;
+                            pipeline.send(std::mem::take(&mut batch))?;
+                            progress(imported.samples);
+                        }
                         batch.push(sample.series, time, value);
                     }
                     Err(reason) => return stop(pipeline, batch, &reader.error(reason), imported.samples),
                 }
             }
             Err(error) => return stop(pipeline, batch, &error, imported.samples),
-        }
-        if batch.is_full() {
-            imported.samples += batch.entries.len() as u64;
-            pipeline.send(std::mem::take(&mut batch))?;
-            progress(imported.samples);
         }
     }
     imported.samples += batch.entries.len() as u64;
@@ -154,14 +154,14 @@ struct Batch {
 impl Batch {
     fn push(&mut self, series: &[u8], time: i64, value: OwnedValue) {
         self.series.extend_from_slice(series);
-        self.value_bytes += match &value {
-            OwnedValue::Bytes(bytes) => bytes.len(),
-            OwnedValue::F64(_) | OwnedValue::I64(_) => size_of::<u64>(),
-        };
+        self.value_bytes += value_bytes(&value);
         self.entries.push((series.len(), time, value));
     }
-    fn is_full(&self) -> bool {
-        self.entries.len() >= BATCH_ENTRIES || self.series.len() + self.value_bytes >= BATCH_BYTES
+    /// Whether an entry may join: a batch exceeds its size only by holding a single large value, so that whatever the
+    /// server takes as a value it takes in a batch.
+    fn takes(&self, series: &[u8], value: &OwnedValue) -> bool {
+        let bytes = self.series.len() + self.value_bytes + series.len() + value_bytes(value);
+        self.entries.is_empty() || (self.entries.len() < BATCH_ENTRIES && bytes <= BATCH_BYTES)
     }
     fn queue(&self, client: &mut Client) -> u64 {
         let mut rest = self.series.as_slice();
@@ -175,6 +175,13 @@ impl Batch {
             })
             .collect();
         client.queue(&Request::Data(Command::PutBatch { entries }))
+    }
+}
+
+fn value_bytes(value: &OwnedValue) -> usize {
+    match value {
+        OwnedValue::Bytes(bytes) => bytes.len(),
+        OwnedValue::F64(_) | OwnedValue::I64(_) => size_of::<u64>(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line: `tskv serve` and the tools around it.
 //!
-//! Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 141 when the reader of the output went away. What
-//! a command prints for its caller goes to stdout, everything else to stderr.
+//! Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the store is damaged, 141 when the reader of the
+//! output went away. What a command prints for its caller goes to stdout, everything else to stderr.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -9,7 +9,7 @@ mod args;
 mod bench;
 mod check;
 mod connect;
-mod csv;
+pub mod csv;
 mod dump;
 mod error;
 mod export;
@@ -19,6 +19,7 @@ mod format;
 mod import;
 mod keys;
 mod output;
+mod repair;
 pub mod serve;
 
 pub use args::ServeArgs;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     outcome.map_or_else(|error| error.report(), |()| ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use super::args::ServeArgs;
 use super::error::CliError;
 use crate::config::{Config, Loaded, Sources};
 use crate::metrics::endpoint::Endpoint;
-use std::fmt;
+use crate::server::ServeError;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -54,16 +54,13 @@ impl ServeHooks {
 
 /// Reads the configuration, opens log and admin port, and calls `run`, which serves until it is told to stop. Gives
 /// the exit status, after saying on stderr what went wrong.
-pub fn serve<E: fmt::Display>(
-    args: ServeArgs,
-    run: impl FnOnce(Config, ServeHooks) -> Result<(), E>,
-) -> ExitCode {
+pub fn serve(args: ServeArgs, run: impl FnOnce(Config, ServeHooks) -> Result<(), ServeError>) -> ExitCode {
     try_serve(args, run).map_or_else(|error| error.report(), |()| ExitCode::SUCCESS)
 }
 
-fn try_serve<E: fmt::Display>(
+fn try_serve(
     args: ServeArgs,
-    run: impl FnOnce(Config, ServeHooks) -> Result<(), E>,
+    run: impl FnOnce(Config, ServeHooks) -> Result<(), ServeError>,
 ) -> Result<(), CliError> {
     let sources =
         Sources { flags: args.flags, environment: std::env::vars_os().collect(), file: args.config };
@@ -80,7 +77,11 @@ fn try_serve<E: fmt::Display>(
     let admin_address = endpoint.as_ref().map(Endpoint::address);
     let outcome = run(config, ServeHooks { admin, admin_address });
     drop(endpoint);
-    outcome.map_err(CliError::failed)
+    outcome.map_err(|error| match error {
+        error if error.is_damage() => CliError::Damaged(format!("{error}; `tskv check` lists all damage")),
+        error if error.is_usage() => CliError::Usage(error.to_string()),
+        error => CliError::failed(error),
+    })
 }
 
 /// Log lines go to stderr, with UTC time to the millisecond.

@@ -9,6 +9,7 @@
 //! file that only its owner can read.
 
 mod address;
+mod contradictions;
 mod error;
 mod flags;
 mod password;
@@ -103,6 +104,29 @@ impl Default for Config {
             background_threads: 2,
             log_level: log::LevelFilter::Info,
         }
+    }
+}
+
+impl Config {
+    /// Whether the split points make as many shards as there are cores, or none are given.
+    ///
+    /// # Errors
+    /// A sentence that names both flags.
+    pub fn check_split_points(&self, cores: usize) -> Result<(), String> {
+        let points = self.split_at.len();
+        if points == 0 || points + 1 == cores {
+            return Ok(());
+        }
+        let (wanted, made) = (cores - 1, points + 1);
+        Err(format!(
+            "--split-at with {points} keys makes {made} shards, and --cores gives {cores}; name {wanted} keys, or set \
+             --cores {made}"
+        ))
+    }
+    /// Bytes of the longest chunk of a native scan.
+    #[must_use]
+    pub fn scan_chunk_bytes_max(&self) -> usize {
+        contradictions::scan_chunk_bytes_max(self.max_value_bytes)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::error::{ConfigError, Origin};
 use super::flags::{FLAGS, Flag};
-use super::{Config, limits};
+use super::{Config, contradictions};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -65,7 +65,8 @@ impl Sources {
                 reason,
             })?;
         }
-        check_together(&config)?;
+        contradictions::refuse(&config)?;
+        warnings.extend(contradictions::doubts(&config));
         Ok(Loaded { config, warnings })
     }
 }
@@ -146,15 +147,16 @@ fn read_file(path: &Path) -> Result<BTreeMap<&'static str, Vec<String>>, ConfigE
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::FileUnreadable { file: path.to_owned(), source };
     // Looked at before it is opened, because opening a fifo waits for a writer and /dev/zero has no end.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
         return Err(ConfigError::FileNotRegular { file: path.to_owned() });
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(ConfigError::FileTooLarge { file: path.to_owned(), bytes_max: FILE_BYTES_MAX });
     }
     let mut content = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(unreadable)?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(ConfigError::FileTooLarge { file: path.to_owned(), bytes_max: FILE_BYTES_MAX });
-    }
+    file.take(metadata.len()).read_to_end(&mut content).map_err(unreadable)?;
     let text = String::from_utf8(content).map_err(|error| ConfigError::FileNotText {
         file: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),
@@ -211,41 +213,6 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(0)
-}
-
-/// What only shows when the settings are seen together.
-fn check_together(config: &Config) -> Result<(), ConfigError> {
-    let conflict = |reason| Err(ConfigError::Conflict { reason });
-    for (index, address) in config.listen.iter().enumerate() {
-        let taken = |other: &std::net::SocketAddr| address.port() != 0 && other == address;
-        if config.listen.iter().take(index).any(taken) {
-            return conflict(format!("--listen names {address} twice; once is enough"));
-        }
-        if config.admin.as_ref().is_some_and(taken) {
-            return conflict(format!("--listen and --admin both name {address}; give one another port"));
-        }
-    }
-    let frame = config.max_value_bytes + limits::SERIES_BYTES_MAX + 3 * limits::PAGE_BYTES;
-    if frame as u64 > config.wal_segment_bytes {
-        return conflict(format!(
-            "a value of --max-value-bytes ({}) does not fit into a log file of --wal-segment-bytes ({}); \
-             raise the second to at least {frame}",
-            config.max_value_bytes, config.wal_segment_bytes
-        ));
-    }
-    if config.max_query_memory < config.max_value_bytes + limits::RECEIVE_BYTES {
-        return conflict(format!(
-            "one value of --max-value-bytes ({}) exceeds --max-query-memory ({}); raise the second",
-            config.max_value_bytes, config.max_query_memory
-        ));
-    }
-    if config.data.exists() && !config.data.is_dir() {
-        return conflict(format!(
-            "--data {} is a file; it must be a directory, or not exist yet",
-            config.data.display()
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

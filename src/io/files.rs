@@ -65,6 +65,16 @@ pub trait Files: Send + Sync {
     /// What `fdatasync(2)` says. Never call it again on the same file after a failure: the kernel may have dropped
     /// the pages.
     fn sync(&self, file: &FileRef) -> io::Result<()>;
+    /// Brings written bytes to the device and waits, without making them durable: a long file that is written back
+    /// piece by piece leaves little for its sync, which would otherwise hold up the log's writes to the same device.
+    /// Nothing happens on a disk that has no queue to hold up.
+    ///
+    /// # Errors
+    /// What `sync_file_range(2)` says. An error may be told here and never again: the file is lost, as after a
+    /// failed sync.
+    fn write_back(&self, _file: &FileRef, _offset: u64, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// A file's length in bytes.
     ///
     /// # Errors

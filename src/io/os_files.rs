@@ -133,6 +133,16 @@ impl Files for OsFiles {
         check(result.into()).map(drop).map_err(Into::into)
     }
 
+    fn write_back(&self, file: &FileRef, offset: u64, bytes: u64) -> io::Result<()> {
+        let (offset, bytes) = (offset_for_kernel(offset)?, offset_for_kernel(bytes)?);
+        let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        // SAFETY: takes numbers only; `file` keeps the descriptor open.
+        let result = unsafe { libc::sync_file_range(file.handle(), offset, bytes, flags) };
+        check(result.into()).map(drop).map_err(Into::into)
+    }
+
     fn file_bytes(&self, file: &FileRef) -> io::Result<u64> {
         // SAFETY: takes numbers only; seeking is private to nobody here, all transfers name their offset.
         let result = unsafe { libc::lseek(file.handle(), 0, libc::SEEK_END) };

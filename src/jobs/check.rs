@@ -6,14 +6,15 @@
 
 use super::error::OpenError;
 use super::layout::Inventory;
-use super::open::{read_manifest, take_lock};
-use super::recover::{by_stream, check_segment};
+use super::open::{later_segment, read_manifest, take_lock};
+use super::recover::{by_stream, check_former_life, check_segment};
 use super::table_files::{FileSource, load_table, read_block};
 use crate::encoding::Corruption;
 use crate::io::{FileLock, Files};
+use crate::model::StoreId;
 use crate::storage::columns::Columns;
 use crate::storage::manifest::State;
-use crate::storage::manifest::names::{manifest_path, segment_path, table_path};
+use crate::storage::manifest::names::{manifest_path, parse_quarantine, segment_path, table_path};
 use crate::storage::sstable::{TableError, TableMeta};
 use crate::storage::version::Table;
 use crate::storage::wal::{Record, check_chain, replay_segment};
@@ -38,6 +39,11 @@ pub enum Finding {
     },
     /// A file of ours that nobody names; the next open removes it.
     Unnamed {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Set aside by a repair; never touched.
+    SetAside {
         /// The file.
         file: PathBuf,
     },
@@ -68,6 +74,7 @@ impl fmt::Display for Finding {
                 )
             }
             Self::Unnamed { file } => write!(f, "unnamed: {}; the next start removes it", file.display()),
+            Self::SetAside { file } => write!(f, "set aside: {}, by a repair; left alone", file.display()),
             Self::Foreign { file } => write!(f, "foreign: {}; left alone", file.display()),
         }
     }
@@ -97,7 +104,8 @@ pub struct CheckSummary {
 /// Verifies the store below `files`, which nobody may have open; `process` goes into the lock file meanwhile.
 ///
 /// # Errors
-/// When it is in use, there is no store, or the directory cannot be listed. Damage is no error: it is reported.
+/// When it is in use, there is no store, the directory cannot be listed or holds a store of a newer tskv. Damage is no
+/// error: it is reported, unless something else than a file or directory bears one of the store's own names.
 pub fn check_store(
     files: &dyn Files,
     process: u32,
@@ -113,6 +121,8 @@ pub fn check_store(
             let (doing, file) = ("looking for CURRENT in", PathBuf::new());
             return Err(OpenError::Io { doing, file, source: std::io::ErrorKind::NotFound.into() });
         }
+        // Nothing of a newer tskv's store can be judged, and none of it need be damaged.
+        Err(error) if error.is_newer() => return Err(error),
         Err(error) => {
             check.damage(error);
             return Ok(check.summary);
@@ -124,6 +134,9 @@ pub fn check_store(
         check.remark(Finding::TornTail { file, offset, bytes });
     }
     let state = &found.replayed.state;
+    if let Err(error) = later_segment(files, state, &inventory, found.number) {
+        check.damage(error);
+    }
     check.unnamed(state, &inventory);
     for meta in state.tables.values() {
         let there = inventory.tables.contains_key(&meta.id);
@@ -155,7 +168,10 @@ impl Check<'_> {
 
     fn remarks(&mut self, inventory: &Inventory) {
         let foreign = inventory.foreign.iter().chain(inventory.wrong_kind.keys());
-        foreign.for_each(|file| self.remark(Finding::Foreign { file: file.clone() }));
+        foreign.cloned().for_each(|file| {
+            let set_aside = parse_quarantine(&file).is_some();
+            self.remark(if set_aside { Finding::SetAside { file } } else { Finding::Foreign { file } });
+        });
     }
 
     fn unnamed(&mut self, state: &State, inventory: &Inventory) {
@@ -167,44 +183,13 @@ impl Check<'_> {
     }
 
     fn table(&mut self, state: &State, meta: &TableMeta) {
-        let path = table_path(meta.id);
         self.summary.tables += 1;
         self.summary.bytes += meta.bytes;
-        let opened = self.files.open(&path).map_err(OpenError::io("opening", &path));
-        let loaded = opened.and_then(|file| Ok(load_table(self.files, state.store, meta.clone(), file)?));
-        let table = match loaded {
-            Ok(table) => table,
-            Err(error) => return self.damage(error),
-        };
-        let mut entries = 0;
-        let mut sound = true;
-        for index in 0..table.index.block_count() {
-            match self.block(&table, index) {
-                Ok(count) => entries += count,
-                Err(error) => {
-                    sound = false;
-                    self.damage(error);
-                }
-            }
-        }
+        let mut damages = Vec::new();
+        let (blocks, entries) = verify_table(self.files, state.store, meta, &mut |error| damages.push(error));
+        self.summary.blocks += blocks;
         self.summary.entries += entries;
-        if sound && entries != meta.entries {
-            let (expected, found) = (format!("{} entries", meta.entries), entries.to_string());
-            self.damage(TableError::from(Corruption::new(&path, 0, expected, found)));
-        }
-    }
-
-    fn block(&mut self, table: &Table, index: usize) -> Result<u64, TableError> {
-        self.summary.blocks += 1;
-        let block = read_block(self.files, table, index)?;
-        let mut columns = Columns::default();
-        let mut entries = 0;
-        for chunk in 0..block.chunk_count() {
-            columns.clear();
-            block.decode_chunk(chunk, &mut columns)?;
-            entries += columns.len() as u64;
-        }
-        Ok(entries)
+        damages.into_iter().for_each(|error| self.damage(error));
     }
 
     fn log(&mut self, state: &State, inventory: &Inventory) {
@@ -219,6 +204,7 @@ impl Check<'_> {
                     let mut source = source.map_err(OpenError::io("reading", &input.file))?;
                     let mut visit = |_, _: Record<'_>| ControlFlow::Continue(());
                     let end = replay_segment(state.store, &input, &mut source, &mut visit)?;
+                    check_former_life(&state.segments, &input, &end)?;
                     Ok((input, end))
                 });
                 match replayed {
@@ -247,4 +233,51 @@ impl Check<'_> {
             self.remark(Finding::TornTail { file: file.to_owned(), offset, bytes });
         }
     }
+}
+
+/// Reads every block and chunk of the table that `meta` describes; how many blocks and entries there are.
+pub(super) fn verify_table(
+    files: &dyn Files,
+    store: StoreId,
+    meta: &TableMeta,
+    damage: &mut dyn FnMut(OpenError),
+) -> (u64, u64) {
+    let path = table_path(meta.id);
+    let opened = files.open(&path).map_err(OpenError::io("opening", &path));
+    let loaded = opened.and_then(|file| Ok(load_table(files, store, meta.clone(), file)?));
+    let table = match loaded {
+        Ok(table) => table,
+        Err(error) => {
+            damage(error);
+            return (0, 0);
+        }
+    };
+    let (mut entries, mut sound) = (0, true);
+    let blocks = table.index.block_count();
+    for index in 0..blocks {
+        match verify_block(files, &table, index) {
+            Ok(count) => entries += count,
+            Err(error) => {
+                sound = false;
+                damage(error.into());
+            }
+        }
+    }
+    if sound && entries != meta.entries {
+        let (expected, found) = (format!("{} entries", meta.entries), entries.to_string());
+        damage(TableError::from(Corruption::new(&path, 0, expected, found)).into());
+    }
+    (blocks as u64, entries)
+}
+
+fn verify_block(files: &dyn Files, table: &Table, index: usize) -> Result<u64, TableError> {
+    let block = read_block(files, table, index)?;
+    let mut columns = Columns::default();
+    let mut entries = 0;
+    for chunk in 0..block.chunk_count() {
+        columns.clear();
+        block.decode_chunk(chunk, &mut columns)?;
+        entries += columns.len() as u64;
+    }
+    Ok(entries)
 }

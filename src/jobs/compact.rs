@@ -4,8 +4,9 @@ use super::error::JobError;
 use super::flush::TableJob;
 use super::table_files::{JobTable, TableWriter};
 use crate::model::Seqno;
-use crate::storage::compaction::{Merge, MergeOptions, Plan, TableInput, deletes_go_early};
+use crate::storage::compaction::{Merge, MergeOptions, Plan, TableInput};
 use crate::storage::version::{Table, Version};
+use crate::teeth::{Bug, planted};
 use std::sync::Arc;
 
 /// What a merge may drop; fixed when it starts.
@@ -19,7 +20,7 @@ pub(super) struct MergeHorizon {
 impl MergeHorizon {
     /// Nothing below `seqno` can come back or is looked at by a snapshot.
     pub(super) fn new(seqno: Seqno) -> Self {
-        if deletes_go_early() {
+        if planted(Bug::TombstoneAboveHorizon) {
             return Self { seqno: Seqno::MAX, ignores_outside: true };
         }
         Self { seqno, ignores_outside: false }
@@ -47,7 +48,7 @@ pub(super) fn merge_tables(
         snapshot_horizon: horizon.seqno,
         outside: outside.collect(),
         spans: plan.spans.clone(),
-        output: job.output(),
+        output: job.output(plan.reason.effort()),
     };
     let mut merge = Merge::new(inputs.collect(), options);
     let mut writer = TableWriter::new(Arc::clone(&job.files), job.store);

@@ -83,11 +83,22 @@ impl OpenError {
             | Self::FileMissing { .. }
             | Self::WrongKind { .. }
             | Self::Damaged(_) => true,
+            // No version 0 was ever written.
+            Self::Manifest(ManifestError::VersionUnsupported { found, .. }) => *found == 0,
             Self::Manifest(error) => {
                 matches!(error, ManifestError::Damaged(_) | ManifestError::OtherStore { .. })
             }
             Self::Table(error) => matches!(error, TableError::Corrupt(_)),
             Self::Wal(error) => matches!(error, WalError::Damaged(_)),
+            _ => false,
+        }
+    }
+    /// Whether a newer tskv has written what this one does not know.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        match self {
+            Self::Manifest(ManifestError::VersionUnsupported { found, .. }) => *found > 0,
+            Self::Manifest(ManifestError::FeaturesUnsupported { .. }) => true,
             _ => false,
         }
     }

@@ -7,6 +7,7 @@ use crate::model::{KeyRange, SlotClass, StoreId, TableId, TimeUnit};
 use crate::storage::columns::Columns;
 use crate::storage::compaction::{Flush, FlushOptions, OutputOptions};
 use crate::storage::memtable::{Memtable, SeriesPlace};
+use crate::storage::sstable::Effort;
 use crate::storage::version::Table;
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -28,11 +29,12 @@ pub(super) struct TableJob {
 }
 
 impl TableJob {
-    pub(super) fn output(&self) -> OutputOptions {
+    pub(super) fn output(&self, effort: Effort) -> OutputOptions {
         let next_table = Arc::clone(&self.next_table);
         OutputOptions {
             store: self.store,
             bloom_bits: self.bloom_bits,
+            effort,
             boundaries: self.boundaries.clone(),
             table_bytes_target: self.table_bytes_target,
             next_id: Box::new(move || TableId(next_table.fetch_add(1, Ordering::Relaxed))),
@@ -60,7 +62,8 @@ pub(super) fn flush_memtable(
     memtable: &Memtable,
     keys: &KeyRange,
 ) -> Result<(Vec<Arc<Table>>, u64), JobError> {
-    let options = FlushOptions { output: job.output(), span_base: job.span_base(), keys: keys.clone() };
+    let options =
+        FlushOptions { output: job.output(Effort::Quick), span_base: job.span_base(), keys: keys.clone() };
     let mut flush = Flush::new(options, MemtableRuns::new(memtable, keys), memtable.range_deletes());
     let mut writer = TableWriter::new(Arc::clone(&job.files), job.store);
     while let Some(event) = flush.step() {

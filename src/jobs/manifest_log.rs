@@ -9,15 +9,14 @@
 //! failed swap may have left its name in `CURRENT`.
 
 use super::error::JobError;
+use super::options::MANIFEST_GROWTH_BYTES_DEFAULT;
 use crate::io::Files;
 use crate::model::FileRef;
 use crate::storage::manifest::names::{CURRENT, CURRENT_NEXT, MANIFEST_DIR, manifest_path};
 use crate::storage::manifest::{Current, Edit, LogEncoder, State};
+use crate::teeth::{Bug, planted};
 use std::path::Path;
 use std::sync::Arc;
-
-/// A manifest is rewritten when its edits take this many bytes more than twice its snapshot.
-const GROWTH_BYTES_MIN: u64 = 1 << 20;
 
 /// The manifest that `CURRENT` names, ready for more edits.
 pub(super) struct ManifestLog {
@@ -57,7 +56,7 @@ impl ManifestLog {
             broken: false,
             next_number: number + 1,
             stale,
-            growth_bytes_min: GROWTH_BYTES_MIN,
+            growth_bytes_min: MANIFEST_GROWTH_BYTES_DEFAULT,
         };
         log.remove_stale();
         Ok(log)
@@ -73,6 +72,9 @@ impl ManifestLog {
         let grown = edited > self.growth_bytes_min.max(2 * self.snapshot_end);
         if !self.broken && !grown && self.append(edits).is_ok() {
             return Ok(());
+        }
+        if planted(Bug::ReuseManifestAfterFailedAppend) && !grown {
+            return self.append(edits);
         }
         self.swap(next)
     }
@@ -91,7 +93,7 @@ impl ManifestLog {
         }
     }
 
-    #[cfg(test)]
+    /// Lets the file be rewritten when its edits take this many bytes more than twice its snapshot.
     pub(super) fn set_growth_bytes_min(&mut self, bytes: u64) {
         self.growth_bytes_min = bytes;
     }
@@ -135,7 +137,12 @@ impl ManifestLog {
     }
 }
 
-fn write_manifest(files: &dyn Files, number: u64, state: &State) -> Result<(LogEncoder, FileRef), JobError> {
+/// Writes a whole manifest, which nobody names yet.
+pub(super) fn write_manifest(
+    files: &dyn Files,
+    number: u64,
+    state: &State,
+) -> Result<(LogEncoder, FileRef), JobError> {
     let path = manifest_path(number);
     let (encoder, bytes) = LogEncoder::start(number, state);
     let file = files.create(&path).map_err(JobError::io("creating", &path))?;
@@ -146,7 +153,8 @@ fn write_manifest(files: &dyn Files, number: u64, state: &State) -> Result<(LogE
     Ok((encoder, file))
 }
 
-fn make_current(files: &dyn Files, current: Current) -> Result<(), JobError> {
+/// Puts a manifest in force.
+pub(super) fn make_current(files: &dyn Files, current: Current) -> Result<(), JobError> {
     let (next, root) = (Path::new(CURRENT_NEXT), Path::new(""));
     match files.remove(next) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -158,5 +166,8 @@ fn make_current(files: &dyn Files, current: Current) -> Result<(), JobError> {
     files.write_all_at(&file, &current.encode(), 0).map_err(JobError::io("writing", next))?;
     files.sync(&file).map_err(JobError::io("syncing", next))?;
     files.rename(next, Path::new(CURRENT)).map_err(JobError::io("renaming", next))?;
+    if planted(Bug::SkipDirSyncAfterRename) {
+        return Ok(());
+    }
     files.sync_dir(root).map_err(JobError::io("syncing", root))
 }

@@ -120,7 +120,8 @@ pub enum ToShard {
     SegmentReady(SegmentSpec),
     /// No segment could be made for now; it is tried again. With `ENOSPC`, writes that need one are refused.
     SegmentFailed(Errno),
-    /// A memtable could not be written for now; it is tried again and the log keeps what it holds.
+    /// A memtable, or the edit that makes its tables count, could not be written for now; it is tried again and the log
+    /// keeps what it holds.
     FlushFailed {
         /// Its id.
         memtable: u64,

@@ -4,7 +4,7 @@
 //! open_store ─▶ OpenedStore { version, boundaries, segments, … } ─▶ shards start
 //!                     └ seed ─▶ Coordinator ◀── ToCoordinator ── shards, server
 //!                                   └── ToShard (by ShardLink) ─▶ shards
-//! check_store: verifies a store that nobody has open
+//! check_store: verifies a store that nobody has open; repair_store: makes one usable again that is damaged
 //! ```
 //! A flush, in order: memtable frozen and its stream synced (shard) → tables written and synced → directory synced →
 //! one manifest frame adds the tables and retires the segments → version shown to every shard → files unlinked.
@@ -26,6 +26,8 @@ mod message;
 mod open;
 mod options;
 mod recover;
+mod refill;
+mod repair;
 mod segment_files;
 mod status;
 mod table_files;
@@ -41,5 +43,9 @@ pub use message::{CoordinatorLink, Done, FlushRequest, JobReport, ShardLink, ToC
 pub use open::{CoordinatorSeed, OpenedStore, open_store};
 pub use options::{Progress, StoreOptions};
 pub use recover::RecoveryReport;
+pub use repair::{
+    BlockLoss, Extent, Field, FieldValue, Key, ManifestPlan, RepairOptions, RepairReport, RepairStep,
+    SegmentPlan, SeriesReach, TablePlan, repair_store,
+};
 pub use status::{JobsStatus, StatusBoard};
 pub use table_files::{FileSource, read_block};

@@ -221,7 +221,7 @@ impl Opening<'_> {
         self.sync_file(Path::new(CURRENT))?;
         self.sync_file(&manifest_path(found.number))?;
         let mut tables = self.open_tables(&found, &inventory)?;
-        self.refuse_later_segments(state, &inventory, found.number)?;
+        later_segment(files, state, &inventory, found.number)?;
         self.collect(state, &inventory, &mut recovery);
         let job = self.table_job(state, &inventory);
         let recovered =
@@ -362,33 +362,6 @@ impl Opening<'_> {
         Ok(tables)
     }
 
-    /// A stream writes to a segment only after the manifest names it. One that was written to and has a number that the
-    /// manifest does not know yet means that the manifest was replaced by an older copy, or cut: opening it would lose
-    /// what came after.
-    fn refuse_later_segments(
-        &self,
-        state: &State,
-        inventory: &Inventory,
-        number: u64,
-    ) -> Result<(), OpenError> {
-        for &seq in inventory.segments.keys().filter(|seq| **seq >= state.next_segment) {
-            let path = segment_path(seq);
-            let file = self.files.open(&path).map_err(OpenError::io("opening", &path))?;
-            let mut source = FileSource::new(&**self.files, file).map_err(OpenError::io("reading", &path))?;
-            if read_header(&mut source).is_some_and(|header| header.store == state.store && header.seq == seq)
-            {
-                let expected = format!("a manifest that names {}", path.display());
-                return Err(OpenError::Damaged(Corruption::new(
-                    manifest_path(number),
-                    0,
-                    expected,
-                    "an older one",
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// Removes our own files that the manifest does not name: what interrupted jobs and opens leave behind. Files of
     /// another store are foreign, whatever their name.
     fn collect(&self, state: &State, inventory: &Inventory, recovery: &mut RecoveryReport) {
@@ -480,6 +453,31 @@ enum OldManifest {
     Created(Box<ManifestLog>),
     /// Read from disk, among others that are no longer named; ascending.
     Read { numbers: Vec<u64> },
+}
+
+/// A stream writes to a segment only after the manifest names it. One that was written to and has a number that the
+/// manifest does not know yet means that the manifest was replaced by an older copy, or cut: opening it would lose what
+/// came after.
+///
+/// # Errors
+/// [`OpenError::Damaged`] where there is one.
+pub(super) fn later_segment(
+    files: &dyn Files,
+    state: &State,
+    inventory: &Inventory,
+    number: u64,
+) -> Result<(), OpenError> {
+    for &seq in inventory.segments.keys().filter(|seq| **seq >= state.next_segment) {
+        let path = segment_path(seq);
+        let file = files.open(&path).map_err(OpenError::io("opening", &path))?;
+        let mut source = FileSource::new(files, file).map_err(OpenError::io("reading", &path))?;
+        if read_header(&mut source).is_some_and(|header| header.store == state.store && header.seq == seq) {
+            let expected = format!("a manifest that names {}", path.display());
+            let manifest = manifest_path(number);
+            return Err(OpenError::Damaged(Corruption::new(manifest, 0, expected, "an older one")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file under a name of ours says that it is another store's.

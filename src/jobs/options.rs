@@ -3,6 +3,9 @@
 use crate::limits::{MEMTABLE_BYTES_DEFAULT, TABLE_BYTES_TARGET, WAL_SEGMENT_BYTES_DEFAULT};
 use crate::model::TimeUnit;
 
+/// Rewriting costs about as much as writing this many bytes of edits.
+pub(super) const MANIFEST_GROWTH_BYTES_DEFAULT: u64 = 1 << 20;
+
 /// How a store is opened and looked after.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -26,6 +29,8 @@ pub struct StoreOptions {
     pub background_threads: usize,
     /// Bytes kept back for the manifest of a full disk; 0 for no ballast.
     pub ballast_bytes: u64,
+    /// The manifest is rewritten when its edits take this many bytes more than twice its snapshot.
+    pub manifest_growth_bytes: u64,
     /// Where ids and salts come from: random in the daemon, the world's seed in the simulator.
     pub entropy: [u8; 16],
 }
@@ -43,6 +48,7 @@ impl Default for StoreOptions {
             table_bytes_target: TABLE_BYTES_TARGET,
             background_threads: 1,
             ballast_bytes: 4 << 20,
+            manifest_growth_bytes: MANIFEST_GROWTH_BYTES_DEFAULT,
             entropy: [0; 16],
         }
     }

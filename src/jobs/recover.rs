@@ -9,21 +9,19 @@
 //! keys it would hide what other shards wrote later under lower seqnos.
 
 use super::error::OpenError;
-use super::flush::{TableJob, flush_memtable};
+use super::flush::TableJob;
 use super::layout::Inventory;
 use super::options::Progress;
+use super::refill::Refill;
 use super::table_files::FileSource;
 use crate::encoding::Corruption;
 use crate::io::Files;
-use crate::model::{EntryOp, KeyRange, Lsn, SegmentSeq, Seqno, StreamId};
+use crate::model::{KeyRange, SegmentSeq, Seqno, StreamId};
 use crate::storage::manifest::names::{manifest_path, segment_path};
 use crate::storage::manifest::{SegmentEntry, State};
-use crate::storage::memtable::Memtable;
-use crate::storage::range_delete::RangeDelete;
 use crate::storage::version::Table;
 use crate::storage::wal::{Record, ReplayInput, SegmentEnd, check_chain, replay_segment};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -71,15 +69,15 @@ pub(super) fn recover(
     report: &mut RecoveryReport,
     progress: &dyn Fn(Progress),
 ) -> Result<Recovered, OpenError> {
-    let mut replay =
-        Replay { job, memory_bytes, memtable: Memtable::new(0), tables: Vec::new(), failed: None };
+    let mut refill = Refill::new(job, memory_bytes);
     let mut seqno_max = Seqno(0);
     for (stream, segments) in by_stream(state) {
         let keys = shard_keys(&state.boundaries, usize::from(stream.0));
         let mut chain = Vec::new();
         for (seq, entry) in segments {
             let input = check_segment(state, inventory, seq, entry)?;
-            let end = replay.segment(state, &input, &keys)?;
+            let end = replay(&mut refill, state, &input, &keys)?;
+            check_former_life(&state.segments, &input, &end)?;
             seqno_max = seqno_max.max(end.seqnos.map_or(Seqno(0), |(_, max)| max));
             report.segments += 1;
             report.records += end.records;
@@ -94,12 +92,12 @@ pub(super) fn recover(
         }
         check_chain(&chain)?;
     }
-    if !replay.memtable.is_empty() {
+    if !refill.is_flushed() {
         progress(Progress::Flush);
     }
-    replay.flush()?;
-    report.tables_written = replay.tables.len();
-    Ok(Recovered { tables: replay.tables, seqno_max })
+    let tables = refill.finish()?;
+    report.tables_written = tables.len();
+    Ok(Recovered { tables, seqno_max })
 }
 
 /// Segments of each stream in the order they were written.
@@ -135,70 +133,35 @@ pub(super) fn check_segment(
     Ok(ReplayInput { seq, stream: entry.stream, salt: entry.salt, bytes: entry.bytes, file: path })
 }
 
-struct Replay<'a> {
-    job: &'a TableJob,
-    memory_bytes: usize,
-    memtable: Memtable,
-    tables: Vec<Arc<Table>>,
-    failed: Option<OpenError>,
+/// Replays one segment that the manifest lists.
+fn replay(
+    refill: &mut Refill<'_>,
+    state: &State,
+    input: &ReplayInput,
+    keys: &KeyRange,
+) -> Result<SegmentEnd, OpenError> {
+    let files: &dyn Files = refill.files();
+    let file = files.open(&input.file).map_err(OpenError::io("opening", &input.file))?;
+    // The pages may be in the kernel's memory only, left there by a process that was killed.
+    files.sync(&file).map_err(OpenError::io("syncing", &input.file))?;
+    let mut source = FileSource::new(files, file).map_err(OpenError::io("reading", &input.file))?;
+    let mut visit = |seqno: Seqno, record: Record<'_>| refill.record(seqno, &record, keys);
+    let end = replay_segment(state.store, input, &mut source, &mut visit);
+    refill.outcome()?;
+    Ok(end?)
 }
 
-impl Replay<'_> {
-    fn segment(
-        &mut self,
-        state: &State,
-        input: &ReplayInput,
-        keys: &KeyRange,
-    ) -> Result<SegmentEnd, OpenError> {
-        let files: &dyn Files = &*self.job.files;
-        let file = files.open(&input.file).map_err(OpenError::io("opening", &input.file))?;
-        // The pages may be in the kernel's memory only, left there by a process that was killed.
-        files.sync(&file).map_err(OpenError::io("syncing", &input.file))?;
-        let job = self.job;
-        let mut source = FileSource::new(&*job.files, file).map_err(OpenError::io("reading", &input.file))?;
-        let mut visit = |seqno: Seqno, record: Record<'_>| self.take(seqno, &record, keys);
-        let end = replay_segment(state.store, input, &mut source, &mut visit);
-        match self.failed.take() {
-            Some(error) => Err(error),
-            None => Ok(end?),
-        }
-    }
-
-    fn take(&mut self, seqno: Seqno, record: &Record<'_>, keys: &KeyRange) -> ControlFlow<()> {
-        // No reply waits for it: the log that it comes from is durable.
-        let lsn = Lsn(0);
-        match *record {
-            Record::Put { series, slot, value } => {
-                self.memtable.insert(series, slot, seqno, EntryOp::Put(value), lsn, true);
-            }
-            Record::DeleteSlot { series, slot } => {
-                self.memtable.insert(series, slot, seqno, EntryOp::Delete, lsn, true);
-            }
-            Record::Delete(scope) => {
-                if let Some(delete) = RangeDelete::new(scope, seqno).clip(keys) {
-                    self.memtable.delete_range(delete, lsn);
-                }
-            }
-        }
-        if self.memtable.bytes() < self.memory_bytes {
-            return ControlFlow::Continue(());
-        }
-        match self.flush() {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                self.failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), OpenError> {
-        let memtable = std::mem::replace(&mut self.memtable, Memtable::new(0));
-        if memtable.is_empty() {
-            return Ok(());
-        }
-        let (tables, _) = flush_memtable(self.job, &memtable, &KeyRange::all())?;
-        self.tables.extend(tables);
-        Ok(())
-    }
+/// A file is recycled only when its segment is retired: one that holds a segment which is still live is a copy that
+/// was put in the place of this one.
+pub(super) fn check_former_life(
+    live: &BTreeMap<SegmentSeq, SegmentEntry>,
+    input: &ReplayInput,
+    end: &SegmentEnd,
+) -> Result<(), OpenError> {
+    let Some(former) = end.former_life.filter(|former| live.contains_key(former)) else {
+        return Ok(());
+    };
+    let expected = format!("segment {:016x}", input.seq.0);
+    let found = format!("a copy of segment {:016x}, which is in use", former.0);
+    Err(OpenError::Damaged(Corruption::new(&input.file, 0, expected, found)))
 }

@@ -18,6 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A table is written back in pieces of this size: what waits in the device's queue before a log write stays short.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
+
 /// Random access to an open file, for the decoders.
 pub struct FileSource<'a> {
     files: &'a dyn Files,
@@ -136,11 +139,20 @@ impl TableInput for JobTable {
     }
 }
 
+/// A table that is being written.
+struct OpenTable {
+    file: FileRef,
+    /// Bytes written so far.
+    bytes: u64,
+    /// Of them, those that were brought to the device.
+    written_back: u64,
+}
+
 /// Writes the tables that a flush or merge makes. Dropped before [`TableWriter::finish`], it removes them.
 pub(super) struct TableWriter {
     files: Arc<dyn Files>,
     store: StoreId,
-    open: BTreeMap<TableId, (FileRef, u64)>,
+    open: BTreeMap<TableId, OpenTable>,
     done: Vec<(TableMeta, FileRef)>,
     created: Vec<PathBuf>,
     bytes: u64,
@@ -177,22 +189,27 @@ impl TableWriter {
     }
     fn write(&mut self, id: TableId, bytes: &[u8]) -> Result<(), JobError> {
         let path = table_path(id);
-        let (file, offset) = match self.open.get(&id) {
-            Some((file, offset)) => (file.clone(), *offset),
-            None => {
-                let file = self.files.create(&path).map_err(JobError::io("creating", &path))?;
-                self.created.push(path.clone());
-                (file, 0)
-            }
-        };
-        self.files.write_all_at(&file, bytes, offset).map_err(JobError::io("writing", &path))?;
+        if !self.open.contains_key(&id) {
+            let file = self.files.create(&path).map_err(JobError::io("creating", &path))?;
+            self.created.push(path.clone());
+            self.open.insert(id, OpenTable { file, bytes: 0, written_back: 0 });
+        }
+        let table = self.open.get_mut(&id).expect("it is open by now");
+        self.files.write_all_at(&table.file, bytes, table.bytes).map_err(JobError::io("writing", &path))?;
+        table.bytes += bytes.len() as u64;
         self.bytes += bytes.len() as u64;
-        self.open.insert(id, (file, offset + bytes.len() as u64));
+        let dirty = table.bytes - table.written_back;
+        if dirty >= WRITE_BACK_BYTES {
+            let written_back = self.files.write_back(&table.file, table.written_back, dirty);
+            written_back.map_err(JobError::io("writing back", &path))?;
+            table.written_back = table.bytes;
+        }
         Ok(())
     }
     fn close(&mut self, meta: TableMeta) -> Result<(), JobError> {
         let path = table_path(meta.id);
-        let (file, bytes) = self.open.remove(&meta.id).expect("a table is finished after its bytes");
+        let OpenTable { file, bytes, .. } =
+            self.open.remove(&meta.id).expect("a table is finished after its bytes");
         assert_eq!(bytes, meta.bytes, "a table's length is what its description says");
         self.files.sync(&file).map_err(JobError::io("syncing", &path))?;
         self.done.push((meta, file));

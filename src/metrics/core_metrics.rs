@@ -182,4 +182,6 @@ pub struct ShardGauges {
     pub wal_segments: u64,
     /// 1 after a failed write or sync of the log, until restart.
     pub poisoned: u64,
+    /// How long the oldest log write or sync under way has waited for the disk, in nanoseconds.
+    pub log_wait_ns: u64,
 }

@@ -142,6 +142,15 @@ fn per_shard(page: &mut Page, cores: &[CoreSnapshot], store: &StoreSnapshot) {
         let shard = core.core.to_string();
         page.sample("cpu_seconds_total", &[("shard", &shard)], core.turns.cpu_ns as f64 / 1e9);
     }
+    page.family(
+        "log_wait_seconds",
+        "gauge",
+        "How long the oldest log write under way has waited for the disk.",
+    );
+    for core in cores {
+        let shard = core.core.to_string();
+        page.sample("log_wait_seconds", &[("shard", &shard)], core.shard.log_wait_ns as f64 / 1e9);
+    }
     page.family("shard_start_info", "gauge", "First key of each shard but the first.");
     for (index, key) in store.boundaries.iter().enumerate() {
         let (shard, key) = ((index + 1).to_string(), key.escape_ascii().to_string());

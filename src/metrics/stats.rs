@@ -63,6 +63,8 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
                 ("disk_free_bytes", store.disk_free_bytes.to_string()),
                 ("disk_full", u64::from(store.disk_full).to_string()),
                 ("poisoned_shards", sum(|c| c.shard.poisoned)),
+                ("writes_refused_disk_full", sum(|c| c.stalls.disk_full)),
+                ("log_wait_ms", longest_log_wait_ms(cores)),
                 ("recovery_records", store.recovery_records.to_string()),
                 ("torn_tails", store.torn_tails.to_string()),
             ],
@@ -83,6 +85,12 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
             ],
         ),
     ]
+}
+
+/// Of all cores, the longest that a log write under way has waited for the disk.
+fn longest_log_wait_ms(cores: &[CoreSnapshot]) -> String {
+    let longest = cores.iter().map(|core| core.shard.log_wait_ns).max().unwrap_or(0);
+    (longest / 1_000_000).to_string()
 }
 
 /// The answer to STATS: every field of [`info_sections`], the latencies of the last 60 s in microseconds, and as

@@ -58,8 +58,8 @@ pub enum Command<'a> {
     SeriesRange { key: &'a [u8], query: Box<RangeQuery> },
     /// TS.DEL: counts, then deletes. `Integer`.
     SeriesDelete { key: &'a [u8], from: i64, to: i64 },
-    /// TS.INFO. `SeriesInfo`.
-    SeriesInfo { key: &'a [u8] },
+    /// TS.INFO, with its chunks where `details` asks for them. `SeriesInfo`.
+    SeriesInfo { key: &'a [u8], details: bool },
 }
 
 /// One entry of a batch.
@@ -284,7 +284,7 @@ enum StoredKind {
     SeriesGet,
     SeriesRange { query: Box<RangeQuery> },
     SeriesDelete { from: i64, to: i64 },
-    SeriesInfo,
+    SeriesInfo { details: bool },
 }
 
 impl StoredCommand {
@@ -362,7 +362,7 @@ impl StoredCommand {
             StoredKind::SeriesGet => Command::SeriesGet { key: all },
             StoredKind::SeriesRange { query } => Command::SeriesRange { key: all, query: query.clone() },
             StoredKind::SeriesDelete { from, to } => Command::SeriesDelete { key: all, from: *from, to: *to },
-            StoredKind::SeriesInfo => Command::SeriesInfo { key: all },
+            StoredKind::SeriesInfo { details } => Command::SeriesInfo { key: all, details: *details },
         }
     }
 }
@@ -392,7 +392,7 @@ impl Command<'_> {
             | Self::SeriesGet { key }
             | Self::SeriesRange { key, .. }
             | Self::SeriesDelete { key, .. }
-            | Self::SeriesInfo { key } => Some(key),
+            | Self::SeriesInfo { key, .. } => Some(key),
             Self::Delete { scope: DeleteScope::Prefix { .. } | DeleteScope::All }
             | Self::Scan(_)
             | Self::KeyCount
@@ -467,7 +467,7 @@ impl Command<'_> {
             Self::SeriesGet { .. } => StoredKind::SeriesGet,
             Self::SeriesRange { query, .. } => StoredKind::SeriesRange { query: query.clone() },
             Self::SeriesDelete { from, to, .. } => StoredKind::SeriesDelete { from: *from, to: *to },
-            Self::SeriesInfo { .. } => StoredKind::SeriesInfo,
+            Self::SeriesInfo { details, .. } => StoredKind::SeriesInfo { details: *details },
             Self::Put { .. }
             | Self::PutBatch { .. }
             | Self::StringSet { .. }

@@ -18,6 +18,6 @@ pub use entry::{DeleteScope, EntryOp, KeyRange};
 pub use file_ref::FileRef;
 pub use ids::{ConnectionId, Dialect, Lsn, OperationId, SegmentSeq, Seqno, StoreId, StreamId, TableId};
 pub use key::{KeyError, Slot, SlotClass, check_series};
-pub use reply::{KeyKind, Reply, ReplyError, SeriesInfo};
+pub use reply::{ChunkInfo, KeyKind, Reply, ReplyError, SeriesDetails, SeriesInfo};
 pub use time_unit::TimeUnit;
 pub use value::{OwnedValue, Value, ValueType};

@@ -60,6 +60,30 @@ pub struct SeriesInfo {
     pub chunk_count: u64,
     /// Properties.
     pub options: SeriesOptions,
+    /// What DEBUG adds.
+    pub details: Option<SeriesDetails>,
+}
+
+/// What TS.INFO … DEBUG adds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeriesDetails {
+    /// The series' own name.
+    pub key: Box<[u8]>,
+    /// Its samples in chunks, ascending; one of no samples when there are none.
+    pub chunks: Vec<ChunkInfo>,
+}
+
+/// A stretch of a series' samples, as TS.INFO counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkInfo {
+    /// Time of the first sample; 0 when there is none.
+    pub first_time: i64,
+    /// Time of the last sample; 0 when there is none.
+    pub last_time: i64,
+    /// Visible samples.
+    pub samples: u64,
+    /// Bytes that they take, roughly.
+    pub bytes: u64,
 }
 
 /// Why a command failed, as the client must be told. The protocols choose code and text.

@@ -1,7 +1,9 @@
 //! One client connection: bytes in, bytes out, and what is known of the client. A state machine without I/O.
 
+use super::clients::Listing;
 use super::output::Output;
 use super::pages::Page;
+use super::parts::Unfinished;
 use super::scan_relay::ScanRelay;
 use super::slots::Slots;
 use crate::io::SocketId;
@@ -37,6 +39,10 @@ pub(crate) enum Talk {
 pub(crate) struct RespTalk {
     pub(crate) parser: ParseState,
     pub(crate) transaction: Option<Transaction>,
+    /// What is left of the request that `parser` holds; it is run before anything else.
+    pub(crate) unfinished: Option<Unfinished>,
+    /// Bytes of that request.
+    pub(crate) request_bytes: usize,
 }
 
 /// MULTI: what EXEC will run.
@@ -73,6 +79,8 @@ pub(crate) enum Closing {
 /// See the module.
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
+    /// Its number for CLIENT ID: unique among all cores, and never used again.
+    pub(crate) client: i64,
     pub(crate) socket: SocketId,
     pub(crate) peer: Option<SocketAddr>,
     /// Received and not yet executed.
@@ -92,6 +100,8 @@ pub(crate) struct Connection {
     reply_bytes_expected: usize,
     /// The log failed under replies that it waits for: it gets no more of them and is closed.
     pub(crate) is_cut_off: bool,
+    /// The last slot is the folded reply of a request that is still being run in parts: nothing may wait for it.
+    pub(crate) folds_in_parts: bool,
     /// Bytes of requests since it last was owed nothing.
     pub(crate) request_bytes_pending: usize,
     /// Operations of the backend that have not completed: receive, send, close.
@@ -107,8 +117,9 @@ pub(crate) struct Connection {
     /// It is in the list of connections whose next reply waits for the log.
     pub(crate) awaits_log: bool,
     pub(crate) pages: Vec<Page>,
-    /// Bytes of the keys that `pages` have gathered.
+    /// Bytes that `pages` and `listings` have gathered.
     pub(crate) page_bytes: usize,
+    pub(crate) listings: Vec<Listing>,
     pub(crate) scans: Vec<ScanRelay>,
     pub(crate) name: Vec<u8>,
     pub(crate) library: Vec<u8>,
@@ -121,6 +132,7 @@ impl Connection {
     /// A connection that was just accepted.
     pub(crate) fn new(
         id: ConnectionId,
+        client: i64,
         socket: SocketId,
         peer: Option<SocketAddr>,
         authenticated: bool,
@@ -128,6 +140,7 @@ impl Connection {
     ) -> Self {
         Self {
             id,
+            client,
             socket,
             peer,
             input: Vec::new(),
@@ -142,6 +155,7 @@ impl Connection {
             is_overflowing: false,
             reply_bytes_expected: REPLY_BYTES_EXPECTED_FIRST,
             is_cut_off: false,
+            folds_in_parts: false,
             request_bytes_pending: 0,
             operations: 0,
             request_since_ns: None,
@@ -151,6 +165,7 @@ impl Connection {
             awaits_log: false,
             pages: Vec::new(),
             page_bytes: 0,
+            listings: Vec::new(),
             scans: Vec::new(),
             name: Vec::new(),
             library: Vec::new(),
@@ -163,7 +178,8 @@ impl Connection {
     pub(crate) fn is_backed_up(&self) -> bool {
         // A scan without credit sends nothing, and its credit comes by this connection: it must be read.
         let silent = self.scans.iter().filter(|scan| scan.credit == 0).count();
-        let owed = self.slots.count().saturating_sub(silent);
+        // Nor does a folded reply come before the parts of its request that are still to be run.
+        let owed = self.slots.count().saturating_sub(silent + usize::from(self.folds_in_parts));
         // Replies that other cores or block reads still work on would else arrive all at once.
         let expected = owed.saturating_mul(self.reply_bytes_expected);
         self.unsent_bytes() + expected > OUTPUT_BYTES_PAUSE
@@ -198,13 +214,6 @@ impl Connection {
     /// Whether the client speaks RESP, as far as is known.
     pub(crate) fn dialect_is_resp(&self) -> bool {
         !matches!(self.talk, Talk::Native)
-    }
-    /// A number for CLIENT ID: unique among all cores.
-    pub(crate) fn client_id(&self) -> i64 {
-        let id = u64::from(self.id.generation) << 40
-            | u64::from(self.id.index) << 8
-            | u64::from(self.id.core & 0xff);
-        id.cast_signed() + 1
     }
 }
 
@@ -260,7 +269,12 @@ impl Connections {
     }
     /// All connections.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.places.iter().filter_map(|place| place.connection.as_deref())
+        self.iter_from(0)
+    }
+    /// The connections from a place on.
+    pub(crate) fn iter_from(&self, index: u32) -> impl Iterator<Item = &Connection> {
+        let places = self.places.get(index as usize..).unwrap_or_default();
+        places.iter().filter_map(|place| place.connection.as_deref())
     }
     /// Ids of all connections.
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
@@ -276,7 +290,7 @@ mod tests {
     fn a_reply_for_a_closed_connection_does_not_reach_its_successor() {
         // The place is used again: a late reply must not go to another client.
         let mut connections = Connections::default();
-        let make = |id| Connection::new(id, SocketId(3), None, true, 0);
+        let make = |id| Connection::new(id, 1, SocketId(3), None, true, 0);
         let old = connections.insert(0, make);
         connections.remove(old);
         let new = connections.insert(0, make);

@@ -5,20 +5,21 @@ use super::connection::{Closing, Receiving, RespTalk, Talk, Transaction};
 use super::mailbox::RequestBody;
 use super::net::{Net, protocol_of};
 use super::pages::{PAGE_KEYS, Page, Place};
+use super::parts::Unfinished;
 use super::slots::Fold;
 use crate::io::Now;
 use crate::limits::{BATCH_ENTRIES_MAX, QUERY_BYTES_MAX, TRANSACTION_COMMANDS_MAX};
 use crate::metrics::RequestKind;
 use crate::model::{Command, ConnectionId, DeleteScope, Dialect, OperationId, StoredCommand};
 use crate::protocol::resp::{
-    Args, CommandContext, CommandError, Gather, Parsed, Request, RespLimits, ScanPage, encode,
+    Args, CommandContext, Parsed, Request, RespLimits, ScanPage, SessionRequest, encode,
     is_allowed_before_auth, parse, parse_command,
 };
 use crate::protocol::{Detected, HTTP_HINT, detect};
 use crate::shard::{Event, Shard};
 
-/// Requests of one connection served before others get their turn.
-const REQUESTS_PER_VISIT: usize = 256;
+/// Commands of one connection run before others get their turn; a request counts as one at least.
+pub(super) const COMMANDS_PER_VISIT: usize = 256;
 /// Bytes of commands that one MULTI may queue.
 const TRANSACTION_BYTES_MAX: usize = QUERY_BYTES_MAX;
 
@@ -43,6 +44,8 @@ pub(super) enum Look {
     Consumed(usize),
     /// More bytes are needed.
     Incomplete,
+    /// A part of a request was served; it stays, and is gone on with at the next visit.
+    Part,
     /// Try again next turn.
     Blocked,
     /// The connection ends.
@@ -54,6 +57,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) net: &'a mut Net,
     pub(crate) shard: &'a mut Shard,
     pub(crate) now: Now,
+    /// Commands run in this visit.
+    pub(crate) spent: usize,
 }
 
 impl Desk<'_> {
@@ -94,7 +99,8 @@ impl Desk<'_> {
     }
 
     fn serve_bytes(&mut self, id: ConnectionId, talk: &mut Talk, input: &[u8], offset: &mut usize) -> Served {
-        for _ in 0..REQUESTS_PER_VISIT {
+        while self.left() > 0 {
+            self.spent += 1;
             let Some(connection) = self.net.connections.get_mut(id) else { return Served::Gone };
             if connection.is_backed_up() {
                 return Served::Paused;
@@ -113,6 +119,7 @@ impl Desk<'_> {
                     *offset += count;
                     self.note_consumed(id, count);
                 }
+                Look::Part => {}
                 Look::Incomplete => return Served::Drained,
                 Look::Blocked => return Served::Blocked,
                 Look::End => return Served::Gone,
@@ -142,6 +149,9 @@ impl Desk<'_> {
     }
 
     fn resp(&mut self, id: ConnectionId, resp: &mut RespTalk, bytes: &[u8]) -> Look {
+        if resp.unfinished.is_some() {
+            return self.go_on(id, resp, bytes);
+        }
         let Some(connection) = self.net.connections.get_mut(id) else { return Look::End };
         let limits = if connection.authenticated {
             RespLimits::authenticated()
@@ -153,9 +163,10 @@ impl Desk<'_> {
             Ok(Parsed::Nothing { consumed }) => Look::Consumed(consumed),
             Ok(Parsed::Request { consumed }) => {
                 let words = resp.parser.args(bytes);
-                match self.resp_words(id, &mut resp.transaction, words) {
+                resp.request_bytes = consumed;
+                match self.resp_words(id, &mut resp.transaction, &mut resp.unfinished, words) {
                     Look::Consumed(_) => Look::Consumed(consumed),
-                    look @ (Look::Incomplete | Look::Blocked | Look::End) => look,
+                    look @ (Look::Incomplete | Look::Part | Look::Blocked | Look::End) => look,
                 }
             }
             Err(error) => {
@@ -171,6 +182,7 @@ impl Desk<'_> {
         &mut self,
         id: ConnectionId,
         transaction: &mut Option<Transaction>,
+        unfinished: &mut Option<Unfinished>,
         words: Args<'_>,
     ) -> Look {
         let Some(connection) = self.net.connections.get_mut(id) else { return Look::End };
@@ -179,11 +191,26 @@ impl Desk<'_> {
             self.put(id, |out| encode::error(out, b"NOAUTH Authentication required."));
             return Look::Consumed(0);
         }
+        if let Some(all) = self.in_parts(words) {
+            match transaction {
+                None => *unfinished = Some(all),
+                Some(transaction) => self.queue(id, transaction, words),
+            }
+            return if unfinished.is_some() { Look::Part } else { Look::Consumed(0) };
+        }
         let context = self.context();
         let request = match parse_command(words, &context) {
             Ok(request) => request,
             Err(error) => {
+                if error.ends_transaction() {
+                    *transaction = None;
+                }
                 if let Some(transaction) = transaction {
+                    if !error.is_seen_before_queueing(words.len()) {
+                        // EXEC answers it in its place, and runs the others.
+                        self.queue(id, transaction, words);
+                        return Look::Consumed(0);
+                    }
                     transaction.failed = true;
                 }
                 self.net.metrics.requests.errors += 1;
@@ -200,6 +227,9 @@ impl Desk<'_> {
         if !self.has_room_for(&request) {
             self.net.metrics.stalls.mailbox += 1;
             return Look::Blocked;
+        }
+        if matches!(request, Request::Session(SessionRequest::Exec)) {
+            return self.begin_exec(id, transaction, unfinished);
         }
         self.resp_request(id, transaction, request)
     }
@@ -226,7 +256,7 @@ impl Desk<'_> {
     }
 
     /// Whether the mailboxes that a request may need have room.
-    fn has_room_for(&self, request: &Request<'_>) -> bool {
+    pub(super) fn has_room_for(&self, request: &Request<'_>) -> bool {
         let Net { mailboxes, router, core, .. } = &*self.net;
         let accepts = |shard: u16| shard == *core || mailboxes.accepts(shard);
         match request {
@@ -253,7 +283,7 @@ impl Desk<'_> {
                 self.count(id, kind_of(&command), entries_of(&command));
                 self.execute_next(id, &command);
             }
-            Request::Gather { gather, commands } => self.gather(id, gather, &commands),
+            Request::Gather { gather, commands } => self.gather(id, gather, commands),
             Request::FlushAll => {
                 self.count(id, RequestKind::Delete, 0);
                 self.everywhere(id, Fold::AllOk, &Command::Delete { scope: DeleteScope::All });
@@ -269,40 +299,6 @@ impl Desk<'_> {
             }
         }
         Look::Consumed(0)
-    }
-
-    fn gather(
-        &mut self,
-        id: ConnectionId,
-        gather: Gather,
-        commands: &[Result<Command<'_>, CommandError<'_>>],
-    ) {
-        let sound = || commands.iter().filter_map(|command| command.as_ref().ok());
-        self.count(id, sound().next().map_or(RequestKind::Other, kind_of), sound().map(entries_of).sum());
-        let fold = match gather {
-            Gather::Array => {
-                self.put(id, |out| encode::array_header(out, commands.len()));
-                for command in commands {
-                    match command {
-                        Ok(command) => self.execute_next(id, command),
-                        Err(error) => self.put(id, |out| encode::error(out, &error.text())),
-                    }
-                }
-                return;
-            }
-            Gather::Sum => Fold::Sum,
-            Gather::AllOk => Fold::AllOk,
-        };
-        let Some(connection) = self.net.connections.get_mut(id) else { return };
-        let sequence = connection.slots.open_fold(fold, commands.len());
-        let dialect = connection.dialect;
-        for (part, command) in (0u32..).zip(commands) {
-            let operation = OperationId { connection: id, sequence, part };
-            match command {
-                Ok(command) => self.execute(operation, dialect, command),
-                Err(error) => self.net.refuse_part(operation, &error.text()),
-            }
-        }
     }
 
     /// One command on every shard.
@@ -354,7 +350,7 @@ impl Desk<'_> {
     }
 
     /// A RESP command whose reply takes the next slot.
-    fn execute_next(&mut self, id: ConnectionId, command: &Command<'_>) {
+    pub(super) fn execute_next(&mut self, id: ConnectionId, command: &Command<'_>) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         let sequence = connection.slots.open();
         let dialect = connection.dialect;

@@ -34,6 +34,8 @@ pub(crate) struct ForwardedRequest {
 pub(crate) enum RequestBody {
     /// Executes a command.
     Execute(StoredCommand),
+    /// Describes its connections from this place on.
+    Clients { place: u32 },
     /// Allows a scan to send more chunks.
     Credit(u32),
     /// The client is gone: forget the operation.
@@ -64,6 +66,8 @@ pub(crate) struct ReplySummary {
     pub(crate) entries: u64,
     /// Of a page of keys: whether the shard has more keys.
     pub(crate) more_keys: bool,
+    /// Of a list of connections: where it goes on.
+    pub(crate) next_place: Option<u32>,
 }
 
 /// A message with the sender's seqno: the receiver's counter rises above it.
@@ -175,7 +179,7 @@ impl Mailboxes {
     }
     /// Sends a request. A request of many parts may exceed the limit once begun; the rest waits here in order.
     pub(crate) fn send_request(&mut self, core: u16, seqno: Seqno, request: ForwardedRequest) {
-        let counts = matches!(request.body, RequestBody::Execute(_));
+        let counts = matches!(request.body, RequestBody::Execute(_) | RequestBody::Clients { .. });
         let peer = self.peer_mut(core);
         peer.under_way += usize::from(counts);
         peer.requests_waiting.push_back(request);

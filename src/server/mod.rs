@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod admission;
+mod clients;
 mod connection;
 mod core_loop;
 mod desk;
@@ -11,6 +12,7 @@ mod net;
 mod node;
 mod output;
 mod pages;
+mod parts;
 mod router;
 mod scan_relay;
 mod session;
@@ -22,3 +24,4 @@ mod tokens;
 pub(crate) use core_loop::{CoreEnd, CoreLoop};
 pub(crate) use node::{CoreParts, NodeStart, assemble};
 pub use node::{Running, ServeError, run};
+pub(crate) use shared::Shared;

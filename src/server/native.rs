@@ -16,6 +16,9 @@ use crate::protocol::binary::{
 };
 use std::collections::BTreeMap;
 
+/// Entries of a batch that cost about as much as a command of their own.
+const ENTRIES_PER_COMMAND: usize = 8;
+
 impl Desk<'_> {
     /// Serves one frame.
     pub(super) fn native(&mut self, id: ConnectionId, bytes: &[u8]) -> Look {
@@ -58,7 +61,7 @@ impl Desk<'_> {
         Look::Consumed(consumed)
     }
 
-    fn all_mailboxes_accept(&self) -> bool {
+    pub(super) fn all_mailboxes_accept(&self) -> bool {
         let core = self.net.core;
         (0..self.net.router.shards()).all(|shard| shard == core || self.net.mailboxes.accepts(shard))
     }
@@ -125,6 +128,8 @@ impl Desk<'_> {
 
     fn native_data(&mut self, id: ConnectionId, header: &FrameHeader, command: Command<'_>) {
         self.count(id, kind_of(&command), entries_of(&command));
+        // A batch is whole or absent, so it runs at once; what it costs is taken from what its connection may do next.
+        self.spent += usize::try_from(entries_of(&command)).unwrap_or(usize::MAX) / ENTRIES_PER_COMMAND;
         let dialect = dialect_of(header);
         #[expect(
             clippy::wildcard_enum_match_arm,
@@ -180,6 +185,7 @@ impl Desk<'_> {
     fn native_scan(&mut self, id: ConnectionId, header: &FrameHeader, request: ScanRequest, credit: u32) {
         self.count(id, RequestKind::Scan, 0);
         let router = self.net.router.clone();
+        let credit = credit.min(self.scan_credit_max());
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         let is_taken = connection.scans.iter().any(|scan| scan.request_id == header.request_id);
         if is_taken || connection.scans.len() >= SCANS_PER_CONNECTION_MAX {
@@ -197,12 +203,20 @@ impl Desk<'_> {
         self.credit(shard, operation, credit);
     }
 
+    /// Chunks that a scan may send without an answer: as many as a client may leave unread.
+    fn scan_credit_max(&self) -> u32 {
+        let config = &self.net.shared.config;
+        let fit = config.max_output_bytes / config.scan_chunk_bytes_max();
+        u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, SCAN_CREDIT_MAX)
+    }
+
     fn native_credit(&mut self, id: ConnectionId, request_id: u64, credit: u32) {
+        let credit_max = self.scan_credit_max();
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         let Some(scan) = connection.scans.iter_mut().find(|scan| scan.request_id == request_id) else {
             return;
         };
-        let credit = credit.min(SCAN_CREDIT_MAX.saturating_sub(scan.credit));
+        let credit = credit.min(credit_max.saturating_sub(scan.credit));
         scan.credit += credit;
         let operation = OperationId { connection: id, sequence: scan.sequence, part: 0 };
         let (shard, is_moving) = (scan.shard, scan.is_moving);

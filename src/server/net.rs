@@ -41,6 +41,8 @@ pub(crate) enum FollowUpBody {
     Execute(StoredCommand),
     /// The scan of this operation, on the shard that it has moved on to.
     Scan,
+    /// The connections of a core from this place on.
+    Clients { place: u32 },
 }
 
 /// An operation of another core's connection that this shard works on.
@@ -231,6 +233,8 @@ impl Net {
                 }
                 connection.slots.complete_native(sequence, &mut connection.output);
             }
+        } else if connection.listings.iter().any(|listing| listing.sequence == sequence) {
+            self.clients_listed(operation, bytes, summary.next_place);
         } else if connection.pages.iter().any(|page| page.sequence == sequence) && !summary.failed {
             self.page(operation, bytes, summary, gate);
         } else {
@@ -238,6 +242,36 @@ impl Net {
             connection.slots.arrive(sequence, operation.part, &arrived, &mut connection.output);
         }
         self.mark_dirty(id);
+    }
+
+    /// Lines about some connections of a core: goes on there or at the next core, or answers.
+    pub(crate) fn clients_listed(&mut self, operation: OperationId, lines: &[u8], next_place: Option<u32>) {
+        let Some(connection) = self.connections.get_mut(operation.connection) else { return };
+        let mut listings = connection.listings.iter_mut();
+        let Some(listing) = listings.find(|listing| listing.sequence == operation.sequence) else { return };
+        listing.text.extend_from_slice(lines);
+        connection.page_bytes += lines.len();
+        let bytes_max = self.shared.config.max_output_bytes;
+        let too_large = listing.text.len() + connection.output.pending_bytes() > bytes_max;
+        let is_last = next_place.is_none() && listing.core + 1 == self.router.shards();
+        if !too_large && !is_last {
+            listing.core += u16::from(next_place.is_none());
+            let body = FollowUpBody::Clients { place: next_place.unwrap_or_default() };
+            let (shard, dialect) = (listing.core, connection.dialect);
+            return self.follow_ups.push_back(FollowUp { shard, operation, dialect, body });
+        }
+        let mut bytes = Vec::new();
+        if too_large {
+            resp::encode::reply_error(&mut bytes, &ReplyError::TooLarge { bytes_max });
+        } else {
+            let text = String::from_utf8_lossy(&listing.text);
+            resp::encode::verbatim(&mut bytes, protocol_of(connection.dialect), &text);
+        }
+        connection.page_bytes -= listing.text.len();
+        connection.listings.retain(|listing| listing.sequence != operation.sequence);
+        let arrived = Arrived { bytes: &bytes, integer: 0, failed: too_large, gate: Lsn(0) };
+        connection.slots.arrive(operation.sequence, operation.part, &arrived, &mut connection.output);
+        self.mark_dirty(operation.connection);
     }
 
     /// A page of keys: answers, or goes on.

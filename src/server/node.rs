@@ -70,6 +70,8 @@ pub enum ServeError {
     Backend(OpenBackendError),
     /// A CPU of `--cores cpu:…` is not ours to use.
     Cpu { cpu: usize, allowed: Vec<usize> },
+    /// The split points do not fit the number of cores; the text is a whole sentence.
+    SplitPoints(String),
     /// A thread could not be started.
     Thread(io::Error),
     /// The machine has no randomness to give.
@@ -105,6 +107,7 @@ impl fmt::Display for ServeError {
                     "CPU {cpu} is not available to this process, which may use {allowed:?}; change --cores"
                 )
             }
+            Self::SplitPoints(reason) => f.write_str(reason),
             Self::Thread(error) => write!(f, "a thread could not be started: {error}"),
             Self::Entropy(error) => write!(f, "no random numbers: {error}"),
             Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
@@ -129,8 +132,37 @@ impl std::error::Error for ServeError {
             Self::Entropy(error) => Some(error),
             Self::Descriptors { .. }
             | Self::Cpu { .. }
+            | Self::SplitPoints(_)
             | Self::LogFailed { .. }
             | Self::BackendFailed { .. } => None,
+        }
+    }
+}
+
+impl ServeError {
+    /// Whether bytes on disk are damaged or missing: starting again does not help, `tskv check` says more.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.is_damage())
+    }
+    /// Whether the settings are to blame, for this machine or this store.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        let refused = |source: &OpenError| {
+            matches!(source, OpenError::TimeUnitMismatch { .. } | OpenError::OptionsInvalid { .. })
+        };
+        match self {
+            Self::Cpu { .. } | Self::SplitPoints(_) => true,
+            Self::Open { source, .. } => refused(source),
+            Self::Bind { .. }
+            | Self::Descriptors { .. }
+            | Self::Directory { .. }
+            | Self::Backend(_)
+            | Self::Thread(_)
+            | Self::Entropy(_)
+            | Self::Signals(_)
+            | Self::LogFailed { .. }
+            | Self::BackendFailed { .. } => false,
         }
     }
 }
@@ -145,6 +177,7 @@ pub fn run(
     stopping: impl FnOnce(),
 ) -> Result<(), ServeError> {
     let placement = place_cores(&config.cores)?;
+    config.check_split_points(placement.len()).map_err(ServeError::SplitPoints)?;
     limit_clients(&mut config, placement.len())?;
     let listeners = bind(&config.listen, placement.len())?;
     let data = config.data.clone();
@@ -247,6 +280,7 @@ fn store_options(config: &Config, cores: usize) -> Result<StoreOptions, ServeErr
         table_bytes_target: TABLE_BYTES_TARGET,
         background_threads: config.background_threads,
         ballast_bytes: BALLAST_BYTES,
+        manifest_growth_bytes: StoreOptions::default().manifest_growth_bytes,
         entropy,
     })
 }

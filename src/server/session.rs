@@ -1,21 +1,16 @@
-//! RESP requests that need no shard: HELLO, AUTH, CLIENT, COMMAND, CONFIG, INFO, transactions.
+//! RESP requests that need no shard: HELLO, AUTH, COMMAND, CONFIG, INFO, transactions. CLIENT is in `clients`.
 
-use super::connection::{Closing, Connection, Transaction};
+use super::connection::Transaction;
 use super::desk::{Desk, Look};
 use crate::metrics;
 use crate::model::{ConnectionId, Dialect};
-use crate::protocol::resp::{
-    ClientAttribute, Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob,
-    parse_command,
-};
+use crate::protocol::resp::{Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob};
 use std::fmt::Write;
 
 /// The Redis version whose behaviour clients may expect.
 const REDIS_VERSION: &str = "7.4.0";
 /// The time-series module version that clients see: level L1, below what 8.6 added.
 const MODULE_VERSION: i64 = 11_206;
-/// Longest name that CLIENT SETNAME takes.
-const NAME_BYTES_MAX: usize = 256;
 
 /// Whether a request runs at once although a transaction is open.
 pub(super) fn runs_within_transaction(request: &Request<'_>) -> bool {
@@ -94,7 +89,7 @@ impl Desk<'_> {
                 *transaction = Some(Transaction::default());
                 self.put(id, encode::ok);
             }
-            SessionRequest::Exec => self.exec(id, transaction),
+            SessionRequest::Exec => unreachable!("EXEC runs in parts, which its caller sees to"),
             SessionRequest::Discard if transaction.take().is_none() => {
                 self.put(id, |out| encode::error(out, b"ERR DISCARD without MULTI"));
             }
@@ -139,7 +134,7 @@ impl Desk<'_> {
             Some(Protocol::Resp3) => connection.dialect = Dialect::Resp3,
             None => {}
         }
-        let client = connection.client_id();
+        let client = connection.client;
         let protocol = self.protocol(id);
         self.put(id, |out| describe::hello(out, protocol, REDIS_VERSION, client, MODULE_VERSION));
     }
@@ -153,48 +148,6 @@ impl Desk<'_> {
             connection.dialect = Dialect::Resp2;
         }
         self.put(id, |out| encode::simple(out, "RESET"));
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes CLIENT requests only")]
-    fn client(&mut self, id: ConnectionId, protocol: Protocol, request: &SessionRequest<'_>) {
-        let now_ns = self.now.monotonic_ns;
-        let Some(connection) = self.net.connections.get_mut(id) else { return };
-        match request {
-            SessionRequest::ClientId => {
-                let client = connection.client_id();
-                self.put(id, |out| encode::integer(out, client));
-            }
-            SessionRequest::ClientGetName => {
-                let name = (!connection.name.is_empty()).then(|| connection.name.clone());
-                self.put(id, |out| describe::client_name(out, protocol, name.as_deref()));
-            }
-            SessionRequest::ClientSetName { name } if name.len() <= NAME_BYTES_MAX => {
-                connection.name = name.to_vec();
-                self.put(id, encode::ok);
-            }
-            SessionRequest::ClientSetName { .. } => {
-                self.put(id, |out| encode::error(out, b"ERR the name is too long"));
-            }
-            SessionRequest::ClientSetInfo { attribute, value } => {
-                let value: Vec<u8> = value.iter().copied().take(NAME_BYTES_MAX).collect();
-                match attribute {
-                    ClientAttribute::LibraryName => connection.library = value,
-                    ClientAttribute::LibraryVersion => connection.library_version = value,
-                }
-                self.put(id, encode::ok);
-            }
-            SessionRequest::ClientInfo => {
-                let line = client_line(connection, now_ns);
-                self.put(id, |out| encode::verbatim(out, protocol, &line));
-            }
-            SessionRequest::ClientList => {
-                // The connections of this core: those of the others are theirs alone to know.
-                let lines: String =
-                    self.net.connections.iter().map(|connection| client_line(connection, now_ns)).collect();
-                self.put(id, |out| encode::verbatim(out, protocol, &lines));
-            }
-            other => unreachable!("{other:?} is no CLIENT request"),
-        }
     }
 
     fn config_get(&mut self, id: ConnectionId, protocol: Protocol, patterns: &[&[u8]]) {
@@ -273,32 +226,6 @@ impl Desk<'_> {
         }
         self.put(id, |out| encode::verbatim(out, protocol, &text));
     }
-
-    /// EXEC: the queued commands in order, as one array. Not atomic across shards.
-    fn exec(&mut self, id: ConnectionId, transaction: &mut Option<Transaction>) {
-        let Some(transaction) = transaction.take() else {
-            return self.put(id, |out| encode::error(out, b"ERR EXEC without MULTI"));
-        };
-        if transaction.failed {
-            let text = b"EXECABORT Transaction discarded because of previous errors.";
-            return self.put(id, |out| encode::error(out, text));
-        }
-        self.put(id, |out| encode::array_header(out, transaction.queued.len()));
-        let context = self.context();
-        for words in &transaction.queued {
-            let connection = self.net.connections.get_mut(id);
-            if connection.is_none_or(|connection| connection.is_overflowing) {
-                // Nothing of the reply will be sent: what is left need not be made.
-                return;
-            }
-            match parse_command(words.borrow(), &context) {
-                Ok(request) => {
-                    self.resp_request(id, &mut None, request);
-                }
-                Err(error) => self.put(id, |out| encode::error(out, &error.text())),
-            }
-        }
-    }
 }
 
 /// Fields that Redis clients look for.
@@ -315,23 +242,4 @@ fn redis_fields(section: &str) -> &'static [(&'static str, &'static str)] {
         "Cluster" => &[("cluster_enabled", "0")],
         _ => &[],
     }
-}
-
-/// One line of CLIENT LIST. Client bytes are escaped: a name must not be able to forge a line.
-fn client_line(connection: &Connection, now_ns: u64) -> String {
-    let seconds = |since: u64| now_ns.saturating_sub(since) / 1_000_000_000;
-    let peer = connection.peer.map_or_else(|| "?:0".to_owned(), |peer| peer.to_string());
-    let resp = if connection.dialect == Dialect::Resp3 { 3 } else { 2 };
-    format!(
-        "id={} addr={peer} name={} age={} idle={} db=0 qbuf={} omem={} resp={resp} lib-name={} lib-ver={} flags={}\n",
-        connection.client_id(),
-        connection.name.escape_ascii(),
-        seconds(connection.since_ns),
-        seconds(connection.active_ns),
-        connection.input.len(),
-        connection.output.pending_bytes(),
-        connection.library.escape_ascii(),
-        connection.library_version.escape_ascii(),
-        if connection.closing == Closing::No { "N" } else { "c" },
-    )
 }

@@ -10,7 +10,7 @@ use crate::metrics::{CoreSnapshot, StoreSnapshot};
 use crate::model::{StoreId, TimeUnit};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use subtle::ConstantTimeEq;
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     board: StatusBoard,
     files: Arc<dyn Files>,
     pub(crate) bells: Arc<[Bell]>,
+    /// Connections accepted so far.
+    clients_ever: AtomicI64,
     /// Connections open on all cores.
     clients: AtomicUsize,
     /// Received and unserved bytes of all connections.
@@ -66,6 +68,7 @@ impl Shared {
             board,
             files,
             cursors: Cursors::default(),
+            clients_ever: AtomicI64::new(0),
             clients: AtomicUsize::new(0),
             query_memory: AtomicUsize::new(0),
             facts: Mutex::new(facts),
@@ -98,6 +101,10 @@ impl Shared {
         self.clients
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1))
             .is_ok()
+    }
+    /// A number that no other connection has or had.
+    pub(crate) fn next_client(&self) -> i64 {
+        self.clients_ever.fetch_add(1, Ordering::Relaxed) + 1
     }
     /// Gives a connection's place back.
     pub(crate) fn release_client(&self) {

@@ -109,6 +109,14 @@ impl Slots {
     pub(crate) fn count(&self) -> usize {
         self.slots.len() + self.native.len()
     }
+    /// Parts that a folded reply still waits for; 0 when it is complete.
+    pub(crate) fn parts_waiting(&self, sequence: u64) -> usize {
+        let entry = self.index(sequence).and_then(|index| self.slots.get(index));
+        match entry.map(|entry| &entry.slot) {
+            Some(Slot::Folding { waiting, .. }) => *waiting,
+            Some(Slot::Waiting | Slot::Ready { .. }) | None => 0,
+        }
+    }
     /// Says what the next slot's request is, for its latency.
     pub(crate) fn stamp_next(&mut self, kind: RequestKind, since_ns: u64) {
         self.stamp = Some((kind, since_ns));

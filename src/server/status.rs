@@ -19,4 +19,5 @@ pub(crate) fn gather(metrics: &mut CoreMetrics, shard: &Shard) {
     metrics.shard.wal_segments = gauges.wal_segments;
     metrics.shard.poisoned = u64::from(shard.is_poisoned());
     metrics.stalls.memtable = counters.stalls;
+    metrics.stalls.disk_full = counters.refused_disk_full;
 }

@@ -6,6 +6,15 @@ use crate::storage::version::Version;
 use crate::storage::wal::{SegmentSpec, WalOutcome};
 use std::sync::Arc;
 
+/// What cannot be made because the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// A log segment; until the next one is ready.
+    Segment,
+    /// The tables of a memtable; until one of them is flushed.
+    Tables,
+}
+
 /// One thing that happened. `Shard::handle` turns it into effects.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -23,9 +32,8 @@ pub enum Event<'a> {
     Version { version: Arc<Version>, flushed: Vec<u64>, retired: Vec<SegmentSeq> },
     /// A segment was made ready.
     SegmentReady(SegmentSpec),
-    /// A segment could not be made, or a memtable not flushed: the disk is full. Both are tried again without being
-    /// asked.
-    DiskFull,
+    /// The disk is too full for what this shard has asked for. It is tried again without being asked.
+    DiskFull(Shortage),
     /// Close the open segment, freeze what is in memory, send it for flushing, then answer with the ticket.
     FreezeNow { ticket: u64 },
     /// Report the horizon now.

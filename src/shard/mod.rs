@@ -29,7 +29,7 @@ mod tests;
 mod write;
 
 pub use effect::{Effects, ReadId, ShardRequest};
-pub use event::Event;
+pub use event::{Event, Shortage};
 
 use crate::limits::MEMTABLES_FROZEN_MAX;
 use crate::model::{Command, KeyRange, Lsn, ReplyError, SegmentSeq, Seqno};
@@ -80,6 +80,8 @@ pub struct ShardCounters {
     pub blocks_read: u64,
     /// Writes that had to wait for room.
     pub stalls: u64,
+    /// Writes refused because the disk is full.
+    pub refused_disk_full: u64,
     /// Table lookups that a Bloom filter ended.
     pub bloom_negative: u64,
 }
@@ -144,8 +146,10 @@ pub struct Shard {
     /// Segments whose retirement has been asked for.
     releasing: BTreeSet<SegmentSeq>,
     segment_requested: bool,
-    /// The disk is full: no new segment can be made, or no memtable flushed.
-    disk_full: bool,
+    /// The disk is full: no new segment can be made.
+    no_segment: bool,
+    /// The disk is full: no memtable can be flushed.
+    no_tables: bool,
     closing: bool,
     /// The writes without room are being tried again: others wait behind them.
     retrying: bool,
@@ -221,7 +225,8 @@ impl Shard {
             next_seqno: options.seqno_start,
             releasing: BTreeSet::new(),
             segment_requested: false,
-            disk_full: false,
+            no_segment: false,
+            no_tables: false,
             closing: false,
             retrying: false,
             active_since_ns: None,
@@ -255,19 +260,22 @@ impl Shard {
                     self.releasing.remove(&segment);
                     self.log.release(segment);
                 }
-                self.disk_full &= flushed.is_empty();
+                self.no_tables &= flushed.is_empty();
                 flushed.into_iter().for_each(|id| self.drop_flushed(id));
                 self.horizon_due_ns = now_ns;
                 self.retry_stalled(now_ns, fx);
             }
             Event::SegmentReady(segment) => {
                 self.segment_requested = false;
-                self.disk_full = false;
+                self.no_segment = false;
                 self.log.add_ready(segment);
                 self.retry_stalled(now_ns, fx);
             }
-            Event::DiskFull => {
-                self.disk_full = true;
+            Event::DiskFull(shortage) => {
+                match shortage {
+                    Shortage::Segment => self.no_segment = true,
+                    Shortage::Tables => self.no_tables = true,
+                }
                 self.retry_stalled(now_ns, fx);
             }
             Event::FreezeNow { ticket } => {

@@ -107,7 +107,7 @@ impl Shard {
             Command::SeriesDelete { key, from, to } => {
                 self.series_delete(operation, task, key, (*from, *to), fx)
             }
-            Command::SeriesInfo { key } => self.series_info(operation, task, key, fx),
+            Command::SeriesInfo { key, details } => self.series_info(operation, task, key, *details, fx),
         }
     }
 

@@ -4,7 +4,9 @@ use super::aggregate::{EvaluationLimits, Order, Progress as Wanted, RangeEvaluat
 use super::effect::Effects;
 use super::{Pause, Progress, Shard, Task};
 use crate::limits::SCAN_SLICE_ENTRIES;
-use crate::model::{EntryOp, OperationId, RangeQuery, Reply, ReplyError, ScanRequest, SeriesInfo};
+use crate::model::{
+    ChunkInfo, EntryOp, OperationId, RangeQuery, Reply, ReplyError, ScanRequest, SeriesDetails, SeriesInfo,
+};
 use crate::storage::range_delete::single_series;
 use crate::storage::read::{self, ScanOutput, ScanPosition, ScanStatus};
 
@@ -33,6 +35,34 @@ pub(super) struct RangeTask {
     count: u64,
     first_time: Option<i64>,
     last_time: i64,
+    /// The samples in chunks, where TS.INFO is asked for them.
+    chunks: Option<Vec<ChunkInfo>>,
+}
+
+/// Bytes of a chunk in the reply of TS.INFO, at least.
+const CHUNK_REPLY_BYTES: usize = 100;
+
+impl RangeTask {
+    /// Counts a run of visible samples, in ascending order of time.
+    fn count_run(&mut self, times: &[i64]) {
+        self.count += times.len() as u64;
+        self.first_time = self.first_time.or(times.first().copied());
+        self.last_time = times.last().copied().unwrap_or(self.last_time);
+        let Some(chunks) = &mut self.chunks else { return };
+        let mut rest = times;
+        while let [first, ..] = rest {
+            if chunks.last().is_none_or(|chunk| chunk.samples == CHUNK_SAMPLES) {
+                chunks.push(ChunkInfo { first_time: *first, ..ChunkInfo::default() });
+            }
+            let Some(chunk) = chunks.last_mut() else { return };
+            let room = usize::try_from(CHUNK_SAMPLES - chunk.samples).unwrap_or(usize::MAX);
+            let (taken, left) = rest.split_at(room.min(rest.len()));
+            chunk.last_time = taken.last().copied().unwrap_or(chunk.last_time);
+            chunk.samples += taken.len() as u64;
+            chunk.bytes = chunk.samples * SAMPLE_BYTES;
+            rest = left;
+        }
+    }
 }
 
 impl Shard {
@@ -161,14 +191,25 @@ impl Shard {
         operation: OperationId,
         task: &mut Task,
         key: &[u8],
+        details: bool,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
         let options = self.series_options(task, key)?.unwrap_or_default();
         let mut range = self.range_task(task, key, None)?;
+        if details {
+            range.chunks.get_or_insert_default();
+        }
         let outcome = self.count_slice(task, &mut range, key, (i64::MIN, i64::MAX));
         let (count, first, last) = (range.count, range.first_time.unwrap_or_default(), range.last_time);
+        let chunks = range.chunks.take_if(|_| outcome.is_ok());
         task.progress = Progress::Range(range);
         outcome?;
+        let details = chunks.map(|mut chunks| {
+            if chunks.is_empty() {
+                chunks.push(ChunkInfo::default());
+            }
+            SeriesDetails { key: key.into(), chunks }
+        });
         let info = SeriesInfo {
             total_samples: count,
             memory_bytes: count * SAMPLE_BYTES + key.len() as u64,
@@ -176,6 +217,7 @@ impl Shard {
             last_time: last,
             chunk_count: count.div_ceil(CHUNK_SAMPLES).max(1),
             options,
+            details,
         };
         let gate = self.gate(key);
         fx.reply(operation, Reply::SeriesInfo(&info), gate);
@@ -194,11 +236,12 @@ impl Shard {
             return Ok(());
         }
         let (output, status) = self.samples_slice(task, &mut range.position, key, times, false)?;
-        range.count += output.len() as u64;
         for run in output.runs() {
-            let run_times = run.columns.times().get(run.range.clone()).unwrap_or_default();
-            range.first_time = range.first_time.or(run_times.first().copied());
-            range.last_time = run_times.last().copied().unwrap_or(range.last_time);
+            range.count_run(run.columns.times().get(run.range.clone()).unwrap_or_default());
+        }
+        if range.chunks.as_ref().is_some_and(|chunks| chunks.len() * CHUNK_REPLY_BYTES > task.reply_bytes_max)
+        {
+            return Err(Pause::Refused(ReplyError::TooLarge { bytes_max: task.reply_bytes_max }));
         }
         if status == ScanStatus::More {
             return Err(Pause::Yield);
@@ -246,6 +289,7 @@ impl Shard {
             count: 0,
             first_time: None,
             last_time: 0,
+            chunks: None,
         }))
     }
 }

@@ -120,17 +120,22 @@ impl Shard {
             && self.memory.active.bytes() >= self.options.memtable_bytes
             && !is_delete
         {
-            return Err(if self.disk_full { Pause::Refused(ReplyError::NoSpace) } else { Pause::Stall });
+            return Err(if self.no_tables { self.refuse_disk_full() } else { Pause::Stall });
         }
         match self.log.admission(bytes, is_delete) {
             Admission::Admitted => Ok(()),
             Admission::WaitForWrites => Err(Pause::Stall),
-            Admission::WaitForSegment if self.disk_full => Err(Pause::Refused(ReplyError::NoSpace)),
+            Admission::WaitForSegment if self.no_segment => Err(self.refuse_disk_full()),
             // The small first segments of a start may be too small for what the full-sized next one takes.
             Admission::WaitForSegment | Admission::TooLarge => Err(Pause::Stall),
             Admission::Closed if self.log.poisoned() => Err(Pause::Refused(ReplyError::Poisoned)),
             Admission::Closed => Err(Pause::Refused(ReplyError::ShuttingDown)),
         }
+    }
+
+    fn refuse_disk_full(&mut self) -> Pause {
+        self.counters.refused_disk_full += 1;
+        Pause::Refused(ReplyError::NoSpace)
     }
 
     fn insert(&mut self, series: &[u8], slot: Slot, seqno: Seqno, op: EntryOp<'_>, lsn: Lsn) {

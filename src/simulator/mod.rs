@@ -15,6 +15,7 @@ mod model;
 mod node;
 mod oracle;
 mod schedule;
+pub mod sweep;
 #[cfg(test)]
 mod tests;
 

@@ -5,8 +5,9 @@ use crate::config::{Config, SyncPolicy};
 use crate::io::sim::{BackendId, Rng, SimBackend, SimClient, SimWorld};
 use crate::io::{FileLock, ListenerId};
 use crate::jobs::{Coordinator, OpenError, StoreOptions, ToCoordinator, open_store};
-use crate::server::{CoreEnd, CoreLoop, CoreParts, NodeStart, assemble};
-use std::sync::mpsc::Receiver;
+use crate::server::{CoreEnd, CoreLoop, CoreParts, NodeStart, Shared, assemble};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 
 /// The clock passes at most this much at once while something could run: a step of a job, a turn, a little more.
 const WORK_NS: u64 = 200_000;
@@ -37,6 +38,8 @@ pub(super) struct Node {
     boundaries: Vec<Box<[u8]>>,
     /// Records that the open replayed, and torn tails that it cut off.
     pub(super) replayed: (u64, u64),
+    shared: Arc<Shared>,
+    to_coordinator: Sender<ToCoordinator>,
     /// Dropped last, as the daemon does.
     _lock: Box<dyn FileLock>,
 }
@@ -47,7 +50,6 @@ impl Node {
     /// # Errors
     /// As [`open_store`]: also when the power goes meanwhile.
     pub(super) fn start(world: &SimWorld, options: &NodeOptions) -> Result<Self, OpenError> {
-        let files = world.files();
         let store = StoreOptions {
             shards: options.cores,
             time_unit: None,
@@ -59,11 +61,9 @@ impl Node {
             table_bytes_target: options.table_bytes,
             background_threads: options.background_threads,
             ballast_bytes: 64 << 10,
+            manifest_growth_bytes: StoreOptions::default().manifest_growth_bytes,
             entropy: options.entropy,
         };
-        let opened = open_store(&files, &store, 1, &|_| {})?;
-        let boundaries = opened.boundaries.clone();
-        let replayed = (opened.recovery.records, u64::from(opened.recovery.torn_tails > 0));
         let config = Config {
             sync: options.sync,
             memtable_bytes: options.memtable_bytes,
@@ -72,6 +72,21 @@ impl Node {
             bloom_bits: options.bloom_bits,
             ..Config::default()
         };
+        Self::start_with(world, &store, config)
+    }
+    /// As [`Node::start`], with every setting of store and daemon.
+    ///
+    /// # Errors
+    /// As [`open_store`].
+    pub(super) fn start_with(
+        world: &SimWorld,
+        store: &StoreOptions,
+        config: Config,
+    ) -> Result<Self, OpenError> {
+        let files = world.files();
+        let opened = open_store(&files, store, 1, &|_| {})?;
+        let boundaries = opened.boundaries.clone();
+        let replayed = (opened.recovery.records, u64::from(opened.recovery.torn_tails > 0));
         let started_ns = world.now().monotonic_ns;
         let spawner = world.spawner();
         let start = NodeStart { config, files, spawner, listen: Vec::new(), recovery_ns: 0, started_ns };
@@ -92,6 +107,8 @@ impl Node {
             listener,
             boundaries,
             replayed,
+            shared: parts.shared,
+            to_coordinator: parts.to_coordinator,
             _lock: parts.lock,
         })
     }
@@ -128,6 +145,33 @@ impl Node {
             self.coordinator.handle(now_ns, message);
         }
         has_work
+    }
+    /// Stops as the daemon does on SIGTERM: cores answer what they have and seal their logs, then the coordinator ends
+    /// its jobs. Says whether it came to its end; where a core ended otherwise or the power went, it did not.
+    pub(super) fn shut_down(&mut self) -> bool {
+        self.shared.close();
+        while !self.cores.is_empty() && self.world.is_up() {
+            let ended: Vec<_> = self.cores.iter_mut().map(|(_, core)| core.turn()).collect();
+            if ended.iter().flatten().any(|end| *end != CoreEnd::Closed) {
+                return false;
+            }
+            let mut ended = ended.iter();
+            self.cores.retain(|_| ended.next().is_some_and(Option::is_none));
+            self.step_jobs();
+        }
+        let shutdown = ToCoordinator::Shutdown { done: Box::new(|_| {}) };
+        // The coordinator's inbox is this node's own.
+        self.to_coordinator.send(shutdown).expect("the node holds the receiver");
+        while !self.coordinator.is_finished() && self.world.is_up() {
+            self.step_jobs();
+        }
+        self.coordinator.is_finished()
+    }
+    fn step_jobs(&mut self) {
+        let stepped = self.world.step_any_job().is_some();
+        if !self.step_coordinator() && !stepped {
+            self.pass_time();
+        }
     }
     /// Moves the clock to whatever comes next; while there is work, only by as much as work may take.
     pub(super) fn pass_time(&self) {

@@ -15,7 +15,11 @@ use super::model::{Answer, Entry, KeyState, Mutation, Query};
 use crate::model::{OwnedValue, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Who waits for an answer that will never come.
+const NOBODY: usize = usize::MAX;
+
 /// A mutation that was sent.
+#[derive(Clone)]
 struct Operation {
     connection: usize,
     mutation: Mutation,
@@ -25,6 +29,7 @@ struct Operation {
 }
 
 /// One key.
+#[derive(Clone)]
 struct KeyLog {
     /// Element `k`: the state after the first `k` operations.
     states: Vec<KeyState>,
@@ -34,6 +39,7 @@ struct KeyLog {
 }
 
 /// A request without a reply.
+#[derive(Clone)]
 enum Pending {
     Change {
         operation: usize,
@@ -50,6 +56,7 @@ enum Pending {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub(super) struct Oracle {
     pub(super) names: Vec<Vec<u8>>,
     keys: Vec<KeyLog>,
@@ -198,6 +205,19 @@ impl Oracle {
                     format!("{query:?} of {name} was answered {answer:?}; right would be one of {right:?}")
                 })
             }
+        }
+    }
+    /// A request failed before it took effect: as if it had never been sent.
+    pub(super) fn refused(&mut self, ticket: u64) {
+        if let Some(Pending::Change { operation, .. }) = self.pending.remove(&ticket) {
+            self.refuse(operation);
+            self.refused += 1;
+        }
+    }
+    /// A request will have no answer that says what became of it: it may have taken effect, and nobody counts on it.
+    pub(super) fn unknown(&mut self, ticket: u64) {
+        if let Some(Pending::Change { operation, .. }) = self.pending.remove(&ticket) {
+            self.operations[operation].connection = NOBODY;
         }
     }
     /// A write was refused before it took effect: as if it had never been sent.

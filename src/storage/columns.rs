@@ -160,6 +160,13 @@ impl Columns {
     pub fn set_time(&mut self, index: usize, time: i64) {
         self.times[index] = time;
     }
+    /// Gives entries `range` one seqno; the caller keeps the order.
+    ///
+    /// # Panics
+    /// When `range` is out of range.
+    pub fn level_seqnos(&mut self, range: Range<usize>, seqno: Seqno) {
+        self.seqnos[range].fill(seqno.0);
+    }
     /// Appends entries of another set of columns, last one first: what a reverse scan visits.
     ///
     /// # Panics

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
 #![expect(clippy::cast_possible_truncation, reason = "patterns and small counts")]
 
+mod canary;
 mod driver;
 mod files;
 mod machine;

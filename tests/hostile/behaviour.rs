@@ -5,7 +5,6 @@ use crate::{BACKENDS, Daemon, MIB, TWO_CORES, Target};
 use std::io::Read;
 use std::net::Shutdown;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -169,52 +168,6 @@ fn a_request_that_never_ends_is_cut_off_after_ten_seconds() {
         }
     });
     targets.into_iter().for_each(|target| target.finish(64 * MIB));
-}
-
-#[test]
-fn a_flooding_client_does_not_starve_a_polite_one() {
-    // Connections are served in turns, whatever one of them sends.
-    for backend in BACKENDS {
-        let target = Target::start(backend, &["--cores", "1"]);
-        let stop = AtomicBool::new(false);
-        let p99 = |count: usize| {
-            let mut client = target.connect();
-            let mut times: Vec<_> = (0..count)
-                .map(|number| {
-                    let begun = Instant::now();
-                    assert_eq!(client.ask(&format!("GET polite{number}")), Reply::Bulk(None));
-                    begun.elapsed()
-                })
-                .collect();
-            times.sort();
-            times[count * 99 / 100]
-        };
-        let alone = p99(300);
-        let beside = thread::scope(|scope| {
-            for _ in 0..2 {
-                let mut client = target.connect();
-                let mut reader = client.stream.try_clone().unwrap();
-                let stop = &stop;
-                scope.spawn(move || {
-                    let mut buf = vec![0; 1 << 20];
-                    while !matches!(reader.read(&mut buf), Ok(0) | Err(_)) {}
-                });
-                scope.spawn(move || {
-                    let mut bytes = Vec::new();
-                    (0..10_000).for_each(|_| put_command(&mut bytes, &[b"SET", b"flood", b"v"]));
-                    while !stop.load(Ordering::Relaxed) && client.send(&bytes).is_ok() {}
-                    let _ = client.stream.shutdown(Shutdown::Both);
-                });
-            }
-            thread::sleep(Duration::from_millis(300));
-            let beside = p99(300);
-            stop.store(true, Ordering::Relaxed);
-            beside
-        });
-        println!("{backend}: p99 of a polite client {alone:?} alone, {beside:?} beside two floods");
-        assert!(beside < Duration::from_millis(250), "{backend}: {beside:?} beside a flood, {alone:?} alone");
-        target.finish(128 * MIB);
-    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "real threads and real time: the daemon is a real process")]
 
 mod behaviour;
+mod fairness;
 mod native;
 mod resp;
 #[path = "../support/mod.rs"]

@@ -2,7 +2,7 @@
 //!
 //! A tool that is missing fails its test: `scripts/test.sh` installs them all.
 
-use crate::daemon::Daemon;
+use crate::support::Daemon;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -3,7 +3,7 @@
 //! Runs on every file of `TSKV_TEST_DATA` (default `../shared/data`), whose checksums come with them, and always on
 //! generated files with the same quirks: negative times, late blocks, duplicates, NaN, exponents, commas in bytes.
 
-use crate::daemon::Daemon;
+use crate::support::Daemon;
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

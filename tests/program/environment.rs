@@ -1,17 +1,11 @@
 //! What the machine may do to a daemon: no io_uring, no space, no right to write, few descriptors, signals, nothing to do.
 
-use crate::daemon::{Daemon, tskv};
+use crate::support::{Daemon, NO_FLAGS, skipped, tskv};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-/// Reports a test, or a part of one, that this machine has no means for. `scripts/test.sh` looks for the line and knows
-/// how to ask for the means; the test harness would swallow what `eprintln!` prints.
-pub(crate) fn skipped(means: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED[{means}]: {why}");
-}
 
 /// Runs `body` on a thread where io_uring is forbidden, as in a container; children inherit it.
 fn without_io_uring<T: Send>(body: impl FnOnce() -> T + Send) -> T {
@@ -185,7 +179,7 @@ fn second_signal_stops_at_once_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("store");
     for signal in ["TERM", "INT"] {
-        let daemon = Daemon::start(&data, &[]);
+        let daemon = Daemon::start(&data, &NO_FLAGS);
         daemon.ok(&["put", signal, "1", "2"]);
         let began = Instant::now();
         daemon.signal(signal);
@@ -194,7 +188,7 @@ fn second_signal_stops_at_once_and_loses_nothing() {
         assert!(matches!(status.code(), Some(0 | 1)), "{signal}: {status} {log}");
         assert!(began.elapsed() < Duration::from_secs(5), "{signal}: {:?}", began.elapsed());
     }
-    let daemon = Daemon::start(&data, &[]);
+    let daemon = Daemon::start(&data, &NO_FLAGS);
     assert_eq!(daemon.ok(&["scan", "--prefix", ""]), b"INT,1,2\nTERM,1,2\n");
 }
 

@@ -4,9 +4,12 @@
 #![expect(clippy::disallowed_methods, reason = "real threads and real time: the daemon is a real process")]
 
 mod clients;
-mod daemon;
+mod connections;
 mod data_set;
 mod environment;
+mod odd_starts;
 mod protection;
 mod serving;
+#[path = "../support/mod.rs"]
+mod support;
 mod usage;

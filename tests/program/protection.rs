@@ -1,7 +1,6 @@
 //! Who is let in: passwords, protected mode, and what an outsider sees.
 
-use crate::daemon::Daemon;
-use crate::environment::skipped;
+use crate::support::{Daemon, NO_FLAGS, skipped};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -104,7 +103,7 @@ fn data_is_readable_by_its_owner_alone() {
     // Other users of the machine must not read around the password.
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("store");
-    let daemon = Daemon::start(&data, &[]);
+    let daemon = Daemon::start(&data, &NO_FLAGS);
     daemon.ok(&["put", "a", "1", "1"]);
     daemon.ok(&["flush"]);
     let mut folders = vec![data];

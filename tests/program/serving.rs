@@ -1,7 +1,7 @@
 //! A daemon and its tools: the first minute of a newcomer, and how a daemon ends.
 
 use crate::clients::run_tool;
-use crate::daemon::{Daemon, tskv};
+use crate::support::{Daemon, NO_FLAGS, tskv};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -16,7 +16,7 @@ fn text(bytes: Vec<u8>) -> String {
 fn values_go_in_and_come_out() {
     // What the README's first screen shows must work as it stands there.
     let directory = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&directory.path().join("store"), &[]);
+    let daemon = Daemon::start(&directory.path().join("store"), &NO_FLAGS);
     assert!(text(daemon.ok(&["ping"])).contains("answered"));
     daemon.ok(&["put", "cpu.idle", "-5", "99.5"]);
     daemon.ok(&["put", "cpu.idle", "10", "0.1"]);
@@ -66,13 +66,13 @@ fn term_ends_a_daemon_cleanly_and_nothing_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("store");
     for signal in ["TERM", "INT"] {
-        let daemon = Daemon::start(&data, &[]);
+        let daemon = Daemon::start(&data, &NO_FLAGS);
         daemon.ok(&["put", signal, "1", "2"]);
         daemon.signal(signal);
         let (status, log) = daemon.wait();
         assert_eq!(status.code(), Some(0), "{signal}: {log}");
     }
-    let daemon = Daemon::start(&data, &[]);
+    let daemon = Daemon::start(&data, &NO_FLAGS);
     assert_eq!(text(daemon.ok(&["scan", "--prefix", ""])), "INT,1,2\nTERM,1,2\n");
     drop(daemon);
     let check = tskv().arg("check").arg(&data).output().unwrap();
@@ -84,7 +84,7 @@ fn second_daemon_is_refused_and_the_first_unharmed() {
     // Two daemons on one directory destroy it; two on one port share its clients by chance.
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("store");
-    let daemon = Daemon::start(&data, &[]);
+    let daemon = Daemon::start(&data, &NO_FLAGS);
     let other = directory.path().join("other");
     let same_directory =
         tskv().args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data"]).arg(&data).output();
@@ -112,7 +112,7 @@ fn second_daemon_is_refused_and_the_first_unharmed() {
 fn output_nobody_reads_is_no_error_message() {
     // `tskv scan … | head` must not end in a complaint or a panic.
     let directory = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&directory.path().join("store"), &[]);
+    let daemon = Daemon::start(&directory.path().join("store"), &NO_FLAGS);
     let mut csv = tempfile::NamedTempFile::new().unwrap();
     writeln!(csv, "series,timestamp_ms,value").unwrap();
     (0..50_000).for_each(|time| writeln!(csv, "a,{time},{time}.5").unwrap());
@@ -239,7 +239,7 @@ fn few_descriptors_are_a_clear_message() {
 fn admin_port_shows_health_and_metrics() {
     // Prometheus refuses a whole page for one malformed line.
     let directory = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&directory.path().join("store"), &[]);
+    let daemon = Daemon::start(&directory.path().join("store"), &NO_FLAGS);
     daemon.ok(&["put", "a", "1", "1"]);
     daemon.ok(&["get", "a"]);
     assert!(daemon.http("GET", "/healthz").starts_with("HTTP/1.1 200"));

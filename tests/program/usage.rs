@@ -1,6 +1,6 @@
 //! Wrong usage and wrong configuration: exit status 2, and a message that says what to do.
 
-use crate::daemon::tskv;
+use crate::support::tskv;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

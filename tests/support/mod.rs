@@ -1,18 +1,27 @@
-//! What the tests that attack the daemon share: the real program as a child, a bare RESP client, and seeded numbers.
+//! What the tests on the real program share: the daemon as a child, its tools, a bare RESP client, seeded numbers, and
+//! clients that load a store and judge what a crash left of it (`fleet`, `writer`, `model`).
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod fleet;
+pub(crate) mod model;
+pub(crate) mod writer;
+
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A daemon that does not serve within this time never will.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// A reply that takes longer never comes.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A daemon with its defaults.
+pub(crate) const NO_FLAGS: [&str; 0] = [];
 
 /// The program, with an environment of its own.
 pub(crate) fn tskv() -> Command {
@@ -21,7 +30,13 @@ pub(crate) fn tskv() -> Command {
     command
 }
 
-/// A daemon on a port that the kernel chose; killed when dropped.
+/// Reports a test, or a part of one, that this machine has no means for. `scripts/test.sh` looks for the line and knows
+/// how to ask for the means; the test harness would swallow what `eprintln!` prints.
+pub(crate) fn skipped(means: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED[{means}]: {why}");
+}
+
+/// A daemon on ports that the kernel chose; killed when dropped.
 pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
@@ -30,28 +45,31 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts a daemon on `data` and does not wait for it.
-    pub(crate) fn launch(data: &Path, flags: &[String]) -> Self {
+    pub(crate) fn launch(data: &Path, flags: &[impl AsRef<OsStr>]) -> Self {
         let mut command = tskv();
         command.arg("serve");
         Self::launch_as(command, data, flags)
     }
     /// Starts `command`, which must end in `tskv serve`, and does not wait for it.
-    pub(crate) fn launch_as(mut command: Command, data: &Path, flags: &[String]) -> Self {
+    pub(crate) fn launch_as(mut command: Command, data: &Path, flags: &[impl AsRef<OsStr>]) -> Self {
         let log = data.with_extension("log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let child = command
-            .args(["--listen", "127.0.0.1:0", "--admin", "off", "--data"])
-            .arg(data)
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
+        command.args(["--listen", "127.0.0.1:0"]);
+        if !flags.iter().any(|flag| flag.as_ref() == "--admin") {
+            command.args(["--admin", "127.0.0.1:0"]);
+        }
+        let command = command.arg("--data").arg(data).args(flags);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         Self { child, log, ready_line: String::new() }
     }
     /// Starts a daemon and waits until it serves.
-    pub(crate) fn start(data: &Path, flags: &[String]) -> Self {
+    pub(crate) fn start(data: &Path, flags: &[impl AsRef<OsStr>]) -> Self {
         Self::launch(data, flags).serving()
+    }
+    /// The same with a command of its own that takes the program's arguments.
+    pub(crate) fn start_as(mut command: Command, data: &Path, flags: &[impl AsRef<OsStr>]) -> Self {
+        command.arg("serve");
+        Self::launch_as(command, data, flags).serving()
     }
     /// Waits until it serves.
     pub(crate) fn serving(mut self) -> Self {
@@ -66,10 +84,35 @@ impl Daemon {
         assert!(self.ready_line.starts_with("tskv ready "), "no ready line; the log:\n{}", self.log());
         self
     }
+    /// Waits until it serves or has ended; in that case its exit status and what it said.
+    pub(crate) fn serving_or_ended(mut self) -> Result<Self, (Option<i32>, String)> {
+        let stdout = self.child.stdout.take().unwrap();
+        let mut line = String::new();
+        // A daemon that ends closes its stdout.
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        if line.starts_with("tskv ready ") {
+            self.ready_line = line;
+            return Ok(self);
+        }
+        let (status, log) = self.wait();
+        Err((status.code(), log))
+    }
+    /// A field of the ready line.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        let mut fields = self.ready_line.split_whitespace().filter_map(|field| field.split_once('='));
+        fields.find(|(found, _)| *found == name).map_or("", |(_, value)| value)
+    }
     /// Where it listens.
     pub(crate) fn address(&self) -> String {
-        let mut fields = self.ready_line.split_whitespace().filter_map(|field| field.split_once('='));
-        fields.find(|(found, _)| *found == "listen").map_or("", |(_, value)| value).to_owned()
+        self.field("listen").to_owned()
+    }
+    /// Where clients connect: the host.
+    pub(crate) fn host(&self) -> &str {
+        self.field("listen").rsplit_once(':').map_or("", |(host, _)| host)
+    }
+    /// Where clients connect: the port.
+    pub(crate) fn port(&self) -> &str {
+        self.field("listen").rsplit_once(':').map_or("", |(_, port)| port)
     }
     /// What it and its predecessors on the same data wrote to stderr.
     pub(crate) fn log(&self) -> String {
@@ -89,16 +132,70 @@ impl Daemon {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
+    /// Runs a tool against the daemon.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        tskv().args(arguments).env("TSKV_ADDR", self.field("listen")).output().unwrap()
+    }
+    /// Runs a tool that must succeed; what it printed.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}\nthe daemon's log:\n{}", self.log());
+        output.stdout
+    }
+    /// Asks the admin port; the whole reply.
+    pub(crate) fn http(&self, method: &str, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.field("admin")).unwrap();
+        write!(socket, "{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).unwrap();
+        reply
+    }
+    /// Sends one RESP command, then QUIT; all that was answered, as it came.
+    pub(crate) fn resp(&self, words: &[&[u8]]) -> String {
+        let mut client = Resp::connect(self.field("listen")).unwrap();
+        let mut bytes = Vec::new();
+        put_command(&mut bytes, words);
+        put_command(&mut bytes, &[b"QUIT"]);
+        client.send(&bytes).unwrap();
+        String::from_utf8_lossy(&client.rest()).into_owned()
+    }
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+    /// Waits for it to end by itself; `None` when it does not in time.
+    pub(crate) fn wait_at_most(mut self, time: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        None
+    }
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
-    /// SIGTERM, and waits for the end.
-    pub(crate) fn terminate(mut self) {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success(), "an unclean end; the log:\n{}", self.log());
+    /// SIGKILL, where more is to be asked of it.
+    pub(crate) fn kill_now(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+    /// Waits for the end.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        (status, self.log())
+    }
+    /// SIGTERM, and waits for the end, which must be a clean one.
+    pub(crate) fn terminate(self) {
+        self.signal("TERM");
+        let (status, log) = self.wait();
+        assert!(status.success(), "an unclean end; the log:\n{log}");
     }
 }
 
@@ -123,6 +220,14 @@ impl Reply {
     /// `+OK`
     pub(crate) fn ok() -> Self {
         Self::Simple("OK".to_owned())
+    }
+    /// Whether it says, of a part at least, that the disk fails, or that the daemon ends for that reason.
+    pub(crate) fn blames_disk(&self) -> bool {
+        match self {
+            Self::Error(text) => text.starts_with("IOERR") || text.contains("is shutting down"),
+            Self::Array(items) => items.iter().any(Self::blames_disk),
+            Self::Simple(_) | Self::Integer(_) | Self::Bulk(_) => false,
+        }
     }
     /// The text of an error; empty for anything else.
     pub(crate) fn error(&self) -> &str {
@@ -237,4 +342,9 @@ impl Rng {
     pub(crate) fn index(&mut self, bound: usize) -> usize {
         usize::try_from(self.below(bound as u64)).unwrap()
     }
+}
+
+/// A count that the environment may change.
+pub(crate) fn number_from(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

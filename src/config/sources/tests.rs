@@ -110,24 +110,6 @@ fn mistyped_variable_warns() {
 }
 
 #[test]
-fn contradictions_are_refused() {
-    // Each of these starts, and then fails in the middle of serving.
-    let not_a_directory = tempfile::NamedTempFile::new().unwrap();
-    for pairs in [
-        &[("admin", "127.0.0.1:7878")][..],
-        &[("max-value-bytes", "2MiB"), ("wal-segment-bytes", "1MiB")],
-        &[("max-value-bytes", "16MiB"), ("max-query-memory", "1MiB")],
-        &[("data", not_a_directory.path().to_str().unwrap())],
-    ] {
-        let sources = Sources { flags: flags(pairs), ..Sources::default() };
-        assert!(sources.load().is_err(), "{pairs:?} was accepted");
-    }
-    let twice = vec!["127.0.0.1:1".to_owned(), "127.0.0.1:1".to_owned()];
-    let sources = Sources { flags: BTreeMap::from([("listen", twice)]), ..Sources::default() };
-    assert!(sources.load().is_err());
-}
-
-#[test]
 fn edit_distance_counts_single_mistakes() {
     // A wrong distance suggests nonsense, or nothing.
     assert_eq!(edit_distance("kitten", "sitting"), 3);

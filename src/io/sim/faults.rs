@@ -1,7 +1,11 @@
-//! Planted failures: the Nth operation of a kind, on files of a name, fails or transfers less than asked.
+//! Planted failures: the Nth operation of a kind, on files of a name or of a kind, fails or transfers less than asked.
+//!
+//! What a program may not do after a failure is watched here too: a file whose write or sync failed must not be
+//! written or synced again by the same process, for what the kernel then calls durable need not be ([`Faults::breaches`]).
 
 use super::Rng;
 use crate::io::Errno;
+use std::collections::BTreeMap;
 
 /// Kinds of disk operations, whichever front end asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +58,67 @@ impl OpKind {
     }
 }
 
+/// What a store keeps under a path: failures are planted and operations are counted by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// Segments of the log.
+    Wal,
+    /// Tables.
+    Table,
+    /// Manifests.
+    Manifest,
+    /// `CURRENT`, and what it is made from.
+    Current,
+    /// The ballast of a full disk.
+    Ballast,
+    /// The lock.
+    Lock,
+    /// Directories, and the file system as a whole.
+    Directory,
+}
+
+impl FileKind {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Wal, Self::Table, Self::Manifest, Self::Current, Self::Ballast, Self::Lock, Self::Directory];
+
+    /// What the store keeps under this path.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        match path {
+            "LOCK" => Self::Lock,
+            "ballast" => Self::Ballast,
+            path if path.starts_with("CURRENT") => Self::Current,
+            path if path.starts_with("wal/") => Self::Wal,
+            path if path.starts_with("tables/") => Self::Table,
+            path if path.starts_with("manifest/") => Self::Manifest,
+            _ => Self::Directory,
+        }
+    }
+}
+
+/// A planted failure of files of one kind, whatever is done with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileFault {
+    /// Which files.
+    pub file: FileKind,
+    /// Operations on them that pass unharmed first; of [`FaultEffect::Short`], reads and writes only.
+    pub after: u64,
+    /// What happens then.
+    pub effect: FaultEffect,
+    /// Whether it happens to every one from then on, or once.
+    pub sticky: bool,
+}
+
+/// How many operations of each kind of file there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileOperations {
+    /// All of them.
+    pub all: u64,
+    /// Reads and writes.
+    pub transfers: u64,
+}
+
 /// What a fault does to the operation that it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultEffect {
@@ -92,6 +157,12 @@ pub struct Chaos {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     planted: Vec<Fault>,
+    planted_by_file: Vec<FileFault>,
+    operations: BTreeMap<FileKind, FileOperations>,
+    /// Files that this process must leave alone, and why.
+    suspect: BTreeMap<String, &'static str>,
+    /// What it did to them all the same.
+    breaches: Vec<String>,
     pub(super) chaos: Chaos,
     /// How many planted failures have struck.
     pub(super) hits: u64,
@@ -104,12 +175,62 @@ impl Faults {
     pub(super) fn plant(&mut self, fault: Fault) {
         self.planted.push(fault);
     }
+    pub(super) fn plant_by_file(&mut self, fault: FileFault) {
+        self.planted_by_file.push(fault);
+    }
     pub(super) fn clear(&mut self) {
         self.planted.clear();
+        self.planted_by_file.clear();
+    }
+    /// Operations on files of this kind so far.
+    pub(super) fn operations_on(&self, file: FileKind) -> FileOperations {
+        self.operations.get(&file).copied().unwrap_or_default()
+    }
+    /// A write or sync has failed, and not in a way that asks for repetition.
+    pub(super) fn note_failed(&mut self, kind: OpKind, path: &str) {
+        self.suspect.insert(path.to_owned(), kind.name());
+    }
+    /// The process is gone: the next one may use every file.
+    pub(super) fn forget_failed(&mut self) {
+        self.suspect.clear();
+    }
+    /// What a process did to files after a write or sync of them had failed; each in words.
+    pub(super) fn breaches(&self) -> &[String] {
+        &self.breaches
+    }
+    fn watch(&mut self, kind: OpKind, path: &str) {
+        match kind {
+            // A new file, or none, under the old name.
+            OpKind::Create | OpKind::Remove => drop(self.suspect.remove(path)),
+            OpKind::Write | OpKind::Sync => {
+                if let Some(failed) = self.suspect.get(path) {
+                    self.breaches.push(format!("{} of {path} after a failed {failed} of it", kind.name()));
+                }
+            }
+            _ => {}
+        }
     }
     /// What happens to this operation.
     pub(super) fn strike(&mut self, kind: OpKind, path: &str) -> Option<FaultEffect> {
+        self.watch(kind, path);
+        let file = FileKind::of(path);
+        let is_transfer = matches!(kind, OpKind::Read | OpKind::Write);
+        let counts = self.operations.entry(file).or_default();
+        counts.all += 1;
+        counts.transfers += u64::from(is_transfer);
         let mut struck = None;
+        self.planted_by_file.retain_mut(|fault| {
+            let matches = fault.file == file && (is_transfer || fault.effect != FaultEffect::Short);
+            if !matches || struck.is_some() {
+                return true;
+            }
+            if fault.after > 0 {
+                fault.after -= 1;
+                return true;
+            }
+            struck = Some(fault.effect);
+            fault.sticky
+        });
         self.planted.retain_mut(|fault| {
             let matches =
                 fault.kind.is_none_or(|wanted| wanted == kind) && path.contains(fault.path_contains.as_str());

@@ -155,7 +155,14 @@ pub(super) fn step(shared: &Arc<Shared>, id: JobId) -> JobStep {
     if let Some(work) = job.work.take() {
         let world = Arc::clone(shared);
         let builder = thread::Builder::new().name(format!("sim-{}", job.name)).stack_size(STACK_BYTES);
-        let thread = builder.spawn(move || run(&world, id, work)).expect("the machine starts a thread");
+        #[cfg(test)]
+        let planted = crate::teeth::planted_here();
+        let life = move || {
+            #[cfg(test)]
+            crate::teeth::plant(planted);
+            run(&world, id, work);
+        };
+        let thread = builder.spawn(life).expect("the machine starts a thread");
         job.thread = Some(thread);
     } else {
         job.turn.notify_one();

@@ -69,7 +69,7 @@ mod world;
 
 pub use backend::{SimBackend, SimWaker};
 pub use disk::{OpenMode, SECTOR_BYTES, SimDisk};
-pub use faults::{Chaos, Fault, FaultEffect, OpKind};
+pub use faults::{Chaos, Fault, FaultEffect, FileFault, FileKind, FileOperations, OpKind};
 pub use files::SimFiles;
 pub use jobs::{JobId, JobStep, SimSpawner};
 pub use net::SimClient;

@@ -247,10 +247,12 @@ impl State {
                 if self.up && !errno.is_not_done() && !errno.is_out_of_space() {
                     self.disk.write_part(handle, offset, data, durable, &mut self.rng);
                 }
+                self.note_failed(OpKind::Write, &path, errno);
                 return Err(errno);
             }
         };
-        let count = self.disk.write(handle, offset, &data[..count], durable)?;
+        let written = self.disk.write(handle, offset, &data[..count], durable);
+        let count = written.inspect_err(|errno| self.note_failed(OpKind::Write, &path, *errno))?;
         self.trace.note_file(if durable { "durable write" } else { "write" }, &path, offset, &data[..count]);
         Ok(count)
     }
@@ -262,10 +264,17 @@ impl State {
             if self.up && !errno.is_not_done() {
                 self.disk.sync_failed(handle, covers, &mut self.rng);
             }
+            self.note_failed(OpKind::Sync, &path, errno);
             return Err(errno);
         }
         self.trace.note_file("sync", &path, covers, &[]);
         self.disk.sync(handle, covers)
+    }
+
+    fn note_failed(&mut self, kind: OpKind, path: &str, errno: Errno) {
+        if self.up && !errno.is_not_done() {
+            self.faults.note_failed(kind, path);
+        }
     }
 
     // ---- the end
@@ -274,6 +283,7 @@ impl State {
     pub(super) fn crash(&mut self, kind: Crash) {
         self.trace.note("crash", [kind as u64, self.operations, 0]);
         self.up = false;
+        self.faults.forget_failed();
         for pending in std::mem::take(&mut self.pending).into_values() {
             if let Op::Write { file, offset, buf, .. } = pending.op {
                 self.disk.write_part(file.handle(), offset, &buf, false, &mut self.rng);

@@ -5,7 +5,7 @@
 
 use super::backend::SimBackend;
 use super::disk::SimDisk;
-use super::faults::{Chaos, Fault};
+use super::faults::{Chaos, Fault, FileFault, FileKind, FileOperations};
 use super::files::SimFiles;
 use super::jobs::{JobId, JobStep, SimSpawner, current_job};
 use super::net::SimClient;
@@ -304,6 +304,21 @@ impl SimWorld {
     /// Plants a failure.
     pub fn plant_fault(&self, fault: Fault) {
         self.shared.lock().faults.plant(fault);
+    }
+    /// Plants a failure of files of one kind.
+    pub fn plant_file_fault(&self, fault: FileFault) {
+        self.shared.lock().faults.plant_by_file(fault);
+    }
+    /// Operations on files of one kind so far.
+    #[must_use]
+    pub fn operations_on(&self, file: FileKind) -> FileOperations {
+        self.shared.lock().faults.operations_on(file)
+    }
+    /// Each write or sync of a file by a process of which a write or sync had failed before, in words: there must be
+    /// none.
+    #[must_use]
+    pub fn breaches(&self) -> Vec<String> {
+        self.shared.lock().faults.breaches().to_vec()
     }
     /// Takes all planted failures away.
     pub fn clear_faults(&self) {

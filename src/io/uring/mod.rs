@@ -20,6 +20,8 @@
 mod completion;
 mod ring;
 mod submission;
+#[cfg(test)]
+mod tests;
 mod user_data;
 
 use super::op_table::{OpKey, OpTable};

@@ -10,6 +10,7 @@ use crate::buffer::AlignedBuf;
 use crate::io::op_table::OpKey;
 use crate::io::{Errno, ListenerId, OpBuf, SocketId, Token, sys};
 use crate::model::FileRef;
+use crate::teeth::{Bug, planted};
 use io_uring::types::{CancelBuilder, Fd, FsyncFlags};
 use io_uring::{IoUring, opcode, squeue};
 
@@ -149,7 +150,8 @@ impl Uring {
     pub(super) fn cancel_key(&mut self, key: OpKey) {
         let Some(op) = self.ops.get_mut(key) else { return };
         op.cancelled = true;
-        if matches!(op.kind, Kind::Accept { armed: false, .. }) {
+        let is_idle = matches!(op.kind, Kind::Accept { armed: false, .. });
+        if is_idle || planted(Bug::FreeBufferAtCancel) {
             // The kernel does not have it.
             self.finish_op(key, Err(Errno::ECANCELED));
         } else {

@@ -76,6 +76,10 @@ impl Coordinator {
         if let Err(error) = result {
             self.commit_retry_ns = self.retry_at();
             self.failed(COMMIT_FAILED, &error);
+            self.tell_commit_failed(&error);
+            // What they wait for is not durable, and nobody knows when it will be.
+            self.fail_barriers(&error);
+            self.fail_compactions(&error);
             return;
         }
         self.status.edits_total += 1;
@@ -84,6 +88,20 @@ impl Coordinator {
         let before = std::mem::replace(&mut self.state, next);
         let changes: Vec<_> = self.changes.drain(..count).collect();
         self.install(changes, &before);
+    }
+
+    /// What was flushed or made ready counts for nothing while the manifest does not name it.
+    fn tell_commit_failed(&self, error: &JobError) {
+        let (mut memtables, mut segments) = (Vec::new(), Vec::new());
+        for change in &self.changes {
+            match change {
+                Change::Flushed { shard, memtable, .. } => memtables.push((*shard, *memtable)),
+                Change::Segment { shard, .. } => segments.push(*shard),
+                Change::Merged { .. } => {}
+            }
+        }
+        self.tell_flushes_failed(memtables, error);
+        self.tell_segments_failed(segments, error);
     }
 
     /// Shows durable changes to the shards, and lets go of what they replace.

@@ -122,7 +122,7 @@ impl Coordinator {
             files,
             options,
             state,
-            log,
+            mut log,
             version,
             salts,
             next_table,
@@ -142,6 +142,7 @@ impl Coordinator {
             stop,
         };
         let next_segment = state.next_segment.0;
+        log.set_growth_bytes_min(options.manifest_growth_bytes);
         let mut coordinator = Self {
             files,
             spawner,
@@ -327,13 +328,5 @@ impl Coordinator {
         status.merges_running = self.merges_running;
         status.merge_backlog_bytes = self.plans.iter().map(|plan| plan.bytes).sum();
         self.board.write(status.clone());
-    }
-}
-
-#[cfg(test)]
-impl Coordinator {
-    /// Lets the manifest be rewritten after fewer bytes of edits.
-    pub(super) fn shrink_manifest_limit(&mut self, bytes: u64) {
-        self.log.as_mut().expect("no commit is under way").set_growth_bytes_min(bytes);
     }
 }

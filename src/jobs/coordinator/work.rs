@@ -37,25 +37,25 @@ impl Coordinator {
         result: Result<(Vec<Arc<Table>>, u64), JobError>,
     ) {
         self.flushes_running -= 1;
-        let FlushRequest { shard, ref memtable, .. } = request;
         match result {
             Ok((tables, bytes)) => {
+                let FlushRequest { shard, memtable, releases, .. } = request;
                 self.worked(FLUSH_FAILED);
                 self.status.flushes_total += 1;
                 self.status.flush_bytes_total += bytes;
-                let (memtable, releases) = (memtable.id(), request.releases);
+                let memtable = memtable.id();
                 self.changes.push_back(Change::Flushed { shard, memtable, tables, releases });
             }
             Err(error) => {
                 self.flush_retry_ns = self.retry_at();
                 self.failed(FLUSH_FAILED, &error);
-                let failed = ToShard::FlushFailed { memtable: memtable.id(), errno: errno_of(&error) };
-                if !self.stopping() {
-                    self.shards.send(shard, failed);
-                }
                 self.fail_barriers(&error);
                 // The order of a shard's memtables is the order of its segments.
                 self.flush_queue.push_front(request);
+                // Those behind it in the queue wait for the same.
+                let waiting = self.flush_queue.iter().map(|request| (request.shard, request.memtable.id()));
+                let waiting: Vec<_> = waiting.collect();
+                self.tell_flushes_failed(waiting, &error);
             }
         }
     }
@@ -200,10 +200,26 @@ impl Coordinator {
                 self.segment_retry_ns = self.retry_at();
                 self.failed(SEGMENT_FAILED, &error);
                 self.segment_needs.push_front(shard);
-                if !self.stopping() {
-                    self.shards.send(shard, ToShard::SegmentFailed(errno_of(&error)));
-                }
+                let waiting = self.segment_needs.iter().copied().collect();
+                self.tell_segments_failed(waiting, &error);
             }
+        }
+    }
+
+    /// Tells shards that these memtables of theirs wait for better times.
+    pub(super) fn tell_flushes_failed(&self, waiting: Vec<(u16, u64)>, error: &JobError) {
+        let errno = errno_of(error);
+        if !self.stopping() {
+            let tell = |(shard, memtable)| self.shards.send(shard, ToShard::FlushFailed { memtable, errno });
+            waiting.into_iter().for_each(tell);
+        }
+    }
+
+    /// Tells shards that the segments that they asked for wait for better times.
+    pub(super) fn tell_segments_failed(&self, waiting: Vec<u16>, error: &JobError) {
+        let errno = errno_of(error);
+        if !self.stopping() {
+            waiting.into_iter().for_each(|shard| self.shards.send(shard, ToShard::SegmentFailed(errno)));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Power cuts: at every call of a short life, and at random ones of longer lives.
 
-use super::rig::{Model, Rig, Write, WriteEnd, check, check_files, random_write, small_options};
+use super::rig::{Model, Rig, Write, WriteEnd, check, check_files, random_write, small_options, thorough};
 use crate::io::sim::{Crash, SimWorld};
 use crate::jobs::test_disk::{Random, TestDisk};
 use crate::jobs::{OpenError, StoreOptions, ToCoordinator};
@@ -109,11 +109,12 @@ fn cut(fault: Fault, calls: u64, seed: u64, lives: usize, steps: usize) -> bool 
 #[test]
 fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
     // Each call is a place where the order of steps matters: table, directory, manifest, CURRENT, segment, unlink.
-    let stride = if cfg!(debug_assertions) { 13 } else { 1 };
+    let stride = if thorough() { 1 } else { 13 };
     let mut calls = 1;
     while cut(Fault::Cut, calls, 11, 1, 60) {
         calls += stride;
     }
+    println!("jobs: power cuts at {} of {calls} calls", calls.div_ceil(stride));
     assert!(calls > 200, "the script is too short to mean anything: {calls} calls");
 }
 
@@ -121,7 +122,7 @@ fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
 fn failed_calls_lose_nothing_acknowledged() {
     // A sync that failed must not be tried again, a file never be appended to after a failed append: what the kernel
     // then calls durable is not.
-    for seed in 0..if cfg!(debug_assertions) { 15 } else { 600 } {
+    for seed in 0..if thorough() { 600 } else { 15 } {
         let mut random = Random(seed);
         cut(Fault::Error, 5 + random.below(400), random.next(), 2, 120);
     }
@@ -130,7 +131,7 @@ fn failed_calls_lose_nothing_acknowledged() {
 #[test]
 fn power_cuts_at_random_calls_over_several_lives_lose_nothing() {
     // Debris of one cut must not turn into damage or data in a later life.
-    for seed in 0..if cfg!(debug_assertions) { 6 } else { 150 } {
+    for seed in 0..if thorough() { 150 } else { 6 } {
         let mut random = Random(seed);
         cut(Fault::Cut, 20 + random.below(500), random.next(), 4, 200);
     }
@@ -139,7 +140,7 @@ fn power_cuts_at_random_calls_over_several_lives_lose_nothing() {
 #[test]
 fn the_simulated_machine_agrees() {
     // Its disk tears and forgets in other ways than the one above; the daemon's simulation stands on it.
-    for seed in 0..if cfg!(debug_assertions) { 6 } else { 100 } {
+    for seed in 0..if thorough() { 100 } else { 6 } {
         let world = SimWorld::from_seed(seed);
         let mut random = Random(seed);
         let mut model = Model::new();

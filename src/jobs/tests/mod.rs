@@ -5,5 +5,6 @@
 mod crash;
 mod manifest;
 mod open;
+mod repair;
 mod rig;
 mod work;

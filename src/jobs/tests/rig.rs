@@ -122,6 +122,11 @@ pub(super) struct Rig {
     pub(super) now_ns: u64,
 }
 
+/// Whether to run the full counts: in a build without assertions, or when `TSKV_THOROUGH` is set.
+pub(super) fn thorough() -> bool {
+    !cfg!(debug_assertions) || std::env::var_os("TSKV_THOROUGH").is_some()
+}
+
 pub(super) fn small_options(shards: usize) -> StoreOptions {
     StoreOptions {
         shards,

@@ -162,9 +162,9 @@ fn a_full_disk_refuses_writes_and_heals_by_itself() {
 fn a_manifest_that_grows_is_rewritten() {
     // Otherwise a long life makes a long start.
     let disk = TestDisk::default();
-    let mut rig = Rig::open(&disk, small_options(1), 7).unwrap();
+    let options = StoreOptions { manifest_growth_bytes: 2000, ..small_options(1) };
+    let mut rig = Rig::open(&disk, options, 7).unwrap();
     let before = files_of(&disk, "manifest");
-    rig.coordinator.shrink_manifest_limit(2000);
     for time in 0..60 {
         rig.write(&Write::Put(b"k".to_vec(), Slot::Time(time), OwnedValue::F64(1.0))).unwrap();
         rig.freeze(0);

@@ -47,6 +47,26 @@ impl CommandError<'_> {
     /// Redis's complaint about numbers.
     pub(super) const NOT_AN_INTEGER: Self = Self::Text("ERR value is not an integer or out of range");
 
+    /// Whether Redis sees it before it queues a request of `words` words in MULTI, so that EXEC refuses. Whatever else is
+    /// wrong is seen when EXEC runs the command.
+    #[must_use]
+    pub fn is_seen_before_queueing(&self, words: usize) -> bool {
+        match self {
+            Self::Unknown { .. }
+            | Self::UnknownSubcommand { .. }
+            | Self::Arity { subcommand: Some(_), .. } => true,
+            // PING and MSET count their words themselves, beyond what the table says.
+            Self::Arity { command, subcommand: None } => {
+                find_command(command.as_bytes()).is_some_and(|spec| !spec.takes(words))
+            }
+            _ => false,
+        }
+    }
+    /// Whether it ends the transaction that is open: EXEC itself is wrong.
+    #[must_use]
+    pub fn ends_transaction(&self) -> bool {
+        matches!(self, Self::Arity { command: "exec", .. })
+    }
     /// The text as it stands between `-` and CR LF. Control bytes of the client come out as blanks; an encoder need
     /// not look at it again.
     #[must_use]
@@ -71,6 +91,11 @@ impl CommandError<'_> {
                 out.extend_from_slice(b"ERR unknown subcommand '");
                 out.extend_from_slice(printable_start(subcommand, ECHO_BYTES_MAX));
                 write!(out, "'. Try {} HELP.", command.to_ascii_uppercase())
+            }
+            Self::Arity { command: "exec", subcommand: None } => {
+                // As in Redis: a misspelled EXEC ends the transaction.
+                let why = "wrong number of arguments for 'exec' command";
+                write!(out, "EXECABORT Transaction discarded because of: {why}")
             }
             Self::Arity { command, subcommand: None } => {
                 write!(out, "ERR wrong number of arguments for '{command}' command")

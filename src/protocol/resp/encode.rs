@@ -8,7 +8,7 @@
 
 use super::number::{put_double, put_integer, put_series_value};
 use super::request::Protocol;
-use crate::model::{KeyKind, Reply, ReplyError, SeriesInfo, Value};
+use crate::model::{ChunkInfo, KeyKind, Reply, ReplyError, SeriesInfo, Value};
 use std::io::Write;
 
 /// Texts of errors that the connection gives by itself; for [`error`].
@@ -251,14 +251,14 @@ fn samples(out: &mut Vec<u8>, protocol: Protocol, times: &[i64], values: &[f64],
     }
 }
 
-/// TS.INFO: 14 names and values.
+/// TS.INFO: 14 names and values, 16 with DEBUG.
 fn series_info(out: &mut Vec<u8>, protocol: Protocol, info: &SeriesInfo) {
     fn count(out: &mut Vec<u8>, name: &str, value: u64) {
         simple(out, name);
         integer(out, i64::try_from(value).unwrap_or(i64::MAX));
     }
     let options = &info.options;
-    map_header(out, protocol, 14);
+    map_header(out, protocol, if info.details.is_some() { 16 } else { 14 });
     count(out, "totalSamples", info.total_samples);
     count(out, "memoryUsage", info.memory_bytes);
     simple(out, "firstTimestamp");
@@ -287,4 +287,28 @@ fn series_info(out: &mut Vec<u8>, protocol: Protocol, info: &SeriesInfo) {
     count(out, "ignoreMaxTimeDiff", options.ignore_time_diff);
     simple(out, "ignoreMaxValDiff");
     double(out, protocol, options.ignore_value_diff);
+    if let Some(details) = &info.details {
+        simple(out, "keySelfName");
+        bulk(out, &details.key);
+        simple(out, "Chunks");
+        array_header(out, details.chunks.len());
+        details.chunks.iter().for_each(|chunk| chunk_info(out, protocol, chunk));
+    }
+}
+
+fn chunk_info(out: &mut Vec<u8>, protocol: Protocol, chunk: &ChunkInfo) {
+    let figure = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    map_header(out, protocol, 5);
+    for (name, value) in [
+        ("startTimestamp", chunk.first_time),
+        ("endTimestamp", chunk.last_time),
+        ("samples", figure(chunk.samples)),
+        ("size", figure(chunk.bytes)),
+    ] {
+        simple(out, name);
+        integer(out, value);
+    }
+    simple(out, "bytesPerSample");
+    let per_sample = if chunk.samples == 0 { -1.0 } else { chunk.bytes as f64 / chunk.samples as f64 };
+    double(out, protocol, per_sample);
 }

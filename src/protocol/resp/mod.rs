@@ -32,4 +32,4 @@ mod tests;
 pub use command::{CommandContext, CommandError, parse_command};
 pub use parse::{Args, ParseState, Parsed, RespError, RespLimits, StoredArgs, parse};
 pub use request::{ClientAttribute, Credentials, Gather, Hello, Protocol, Request, ScanPage, SessionRequest};
-pub use table::{CommandSpec, Group, find_command, is_allowed_before_auth, specs};
+pub use table::{CommandSpec, Group, find_command, is_allowed_before_auth, keys_beyond, specs};

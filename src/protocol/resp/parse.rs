@@ -10,6 +10,7 @@
 //! - A declared length is compared with the limits before anything waits for it, and nothing is allocated for it.
 //! - Every error ends the connection: after it nobody knows where the next request starts.
 
+use super::table::words_per_key;
 use crate::limits::{
     ARGUMENT_BYTES_MAX_UNAUTHENTICATED, ARGUMENTS_MAX, ARGUMENTS_MAX_UNAUTHENTICATED, INLINE_BYTES_MAX,
     QUERY_BYTES_MAX, QUERY_BYTES_MAX_UNAUTHENTICATED,
@@ -164,6 +165,19 @@ impl<'a> Args<'a> {
     #[must_use]
     pub fn from(&self, index: usize) -> Self {
         Self { bytes: self.bytes, ranges: self.ranges.get(index..).unwrap_or_default() }
+    }
+    /// A command on several keys, on some of them alone: its name, then the words of the keys in `keys`. `ranges` is
+    /// space for it to point at.
+    pub fn part<'b>(&self, keys: Range<usize>, ranges: &'b mut Vec<Range<usize>>) -> Args<'b>
+    where
+        'a: 'b,
+    {
+        let step = words_per_key(self.get(0).unwrap_or_default());
+        ranges.clear();
+        ranges.extend(self.ranges.first().cloned());
+        let words = (1 + keys.start * step)..(1 + keys.end * step);
+        ranges.extend_from_slice(self.ranges.get(words).unwrap_or_default());
+        Args { bytes: self.bytes, ranges }
     }
     /// All words in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {

@@ -41,10 +41,10 @@ pub(super) fn parse<'a>(spec: &CommandSpec, words: Args<'a>, context: &CommandCo
             Ok(Request::Data(Command::SeriesDelete { key: key_at(words, 1)?, from, to }))
         }
         "ts.info" => match words.get(2) {
-            None => Ok(Request::Data(Command::SeriesInfo { key: key_at(words, 1)? })),
+            None => Ok(Request::Data(Command::SeriesInfo { key: key_at(words, 1)?, details: false })),
             Some(_) if words.len() > 3 => Err(arity(spec)),
             Some(word) if is_word(word, "DEBUG") => {
-                Err(CommandError::Text("ERR TSDB: DEBUG is not supported"))
+                Ok(Request::Data(Command::SeriesInfo { key: key_at(words, 1)?, details: true }))
             }
             Some(_) => Err(UNEXPECTED_WORD),
         },

@@ -1,5 +1,7 @@
 //! The commands that tskv knows: name, arity, flags, positions of keys. One table serves the parser and COMMAND.
 
+use super::parse::Args;
+
 /// Which parser handles a command, and the group that COMMAND DOCS reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -73,6 +75,23 @@ pub fn specs() -> &'static [CommandSpec] {
 #[must_use]
 pub fn find_command(name: &[u8]) -> Option<&'static CommandSpec> {
     SPECS.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// How many words each key of a command on several keys takes: 1 for MGET, 2 for MSET.
+pub(super) fn words_per_key(name: &[u8]) -> usize {
+    find_command(name).map_or(1, |spec| usize::try_from(spec.keys.2).unwrap_or(1).max(1))
+}
+
+/// How many keys a command names, if it takes as many as there are, these are more than `few`, and none lacks a word.
+#[must_use]
+pub fn keys_beyond(words: Args<'_>, few: usize) -> Option<usize> {
+    if words.len() <= few {
+        return None;
+    }
+    let spec = find_command(words.get(0)?).filter(|spec| spec.keys.1 == -1)?;
+    let step = usize::try_from(spec.keys.2).ok().filter(|step| *step > 0)?;
+    let key_words = words.len() - 1;
+    (key_words.is_multiple_of(step) && key_words / step > few).then_some(key_words / step)
 }
 
 /// Whether a client may send this before it has authenticated.

@@ -3,8 +3,8 @@
 use super::*;
 use crate::limits::{ARGUMENTS_MAX, QUERY_BYTES_MAX};
 use crate::model::{
-    Aggregator, BucketTimestamp, Command, DuplicatePolicy, KeyKind, RangeQuery, Reply, ReplyError,
-    SeriesInfo, SeriesOptions, SetCondition, Value,
+    Aggregator, BucketTimestamp, ChunkInfo, Command, DuplicatePolicy, KeyKind, RangeQuery, Reply, ReplyError,
+    SeriesDetails, SeriesInfo, SeriesOptions, SetCondition, Value,
 };
 use proptest::prelude::*;
 
@@ -487,7 +487,8 @@ fn series_writes_parse() {
     });
     assert_data("TS.DEL k - +", Command::SeriesDelete { key: b"k", from: i64::MIN, to: i64::MAX });
     assert_data("TS.GET k LATEST", Command::SeriesGet { key: b"k" });
-    assert_data("TS.INFO k", Command::SeriesInfo { key: b"k" });
+    assert_data("TS.INFO k", Command::SeriesInfo { key: b"k", details: false });
+    assert_data("ts.info k debug", Command::SeriesInfo { key: b"k", details: true });
 }
 
 #[test]
@@ -637,7 +638,11 @@ fn replies_match_their_golden_bytes() {
         last_time: 5,
         chunk_count: 1,
         options: SeriesOptions { ignore_value_diff: 0.5, ..SeriesOptions::default() },
+        details: None,
     };
+    let chunk = ChunkInfo { first_time: -1, last_time: 5, samples: 2, bytes: 5 };
+    let details = SeriesDetails { key: (*b"k\r\n").into(), chunks: vec![chunk, ChunkInfo::default()] };
+    let detailed = SeriesInfo { details: Some(details), ..info.clone() };
     let keys: [Box<[u8]>; 2] = [(*b"a").into(), (*b"b\r\n").into()];
     let times = [1, 2];
     let replies = [
@@ -656,6 +661,7 @@ fn replies_match_their_golden_bytes() {
         ("kind_series", Reply::Kind(KeyKind::Series)),
         ("keys", Reply::Keys { keys: &keys.clone().map(|key| (key, KeyKind::None)), more: true }),
         ("series_info", Reply::SeriesInfo(&info)),
+        ("series_info_debug", Reply::SeriesInfo(&detailed)),
         ("wrong_type", Reply::Error(ReplyError::WrongType)),
         ("busy", Reply::Error(ReplyError::Busy)),
         ("no_space", Reply::Error(ReplyError::NoSpace)),

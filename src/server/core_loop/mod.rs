@@ -5,11 +5,13 @@
 //! send per connection → one slice of background work → timers → wait. A turn does bounded work and never blocks but
 //! in its wait.
 
+mod log_watch;
 mod sockets;
 
+use super::clients::client_lines;
 use super::connection::Closing;
 use super::desk::Desk;
-use super::mailbox::{Arrival, RequestBody};
+use super::mailbox::{Arrival, ForwardedReply, ForwardedRequest, ReplySummary, RequestBody};
 use super::net::{FollowUp, FollowUpBody, Net};
 use super::shared::Shared;
 use super::tokens::Work;
@@ -18,9 +20,10 @@ use crate::config::OnIoError;
 use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
 use crate::limits::TURN_BUDGET_NS;
-use crate::model::{ConnectionId, FileRef, Lsn};
-use crate::shard::{Event, ReadId, Shard, ShardRequest};
+use crate::model::{ConnectionId, Dialect, FileRef, Lsn, OperationId};
+use crate::shard::{Event, ReadId, Shard, ShardRequest, Shortage};
 use crate::storage::wal::{WalIo, WalOutcome};
+use log_watch::LogWatch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -86,6 +89,9 @@ pub(crate) struct CoreLoop<B: Backend> {
     poison_handled: bool,
     /// Why no segment could be made at the last try: logged when it changes, not at each try.
     segment_failure: Option<Errno>,
+    /// Why no memtable could be flushed at the last try.
+    flush_failure: Option<Errno>,
+    log_watch: LogWatch,
     shared: Arc<Shared>,
     now: Now,
     /// Connections that wait for a mailbox; tried again next turn.
@@ -131,6 +137,8 @@ impl<B: Backend> CoreLoop<B> {
             spin_ns,
             poison_handled: false,
             segment_failure: None,
+            flush_failure: None,
+            log_watch: LogWatch::default(),
             now,
             blocked: Vec::new(),
             awaiting_log: Vec::new(),
@@ -257,6 +265,7 @@ impl<B: Backend> CoreLoop<B> {
         if let OpBuf::Aligned(buf) = completion.buf {
             self.wal_buffers.push(buf);
         }
+        self.log_watch.ended(id);
         self.shard.handle(self.now.monotonic_ns, Event::WalDone { id, outcome }, &mut self.net);
     }
 
@@ -308,7 +317,10 @@ impl<B: Backend> CoreLoop<B> {
 
     fn shard_message(&mut self, message: ToShard) {
         let event = match message {
-            ToShard::Version { version, flushed, retired } => Event::Version { version, flushed, retired },
+            ToShard::Version { version, flushed, retired } => {
+                self.flush_failure = self.flush_failure.filter(|_| flushed.is_empty());
+                Event::Version { version, flushed, retired }
+            }
             ToShard::SegmentReady(segment) => {
                 self.segment_failure = None;
                 Event::SegmentReady(segment)
@@ -320,14 +332,16 @@ impl<B: Backend> CoreLoop<B> {
                 if !errno.is_out_of_space() {
                     return;
                 }
-                Event::DiskFull
+                Event::DiskFull(Shortage::Segment)
             }
             ToShard::FlushFailed { memtable, errno } => {
-                log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
+                if self.flush_failure.replace(errno) != Some(errno) {
+                    log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
+                }
                 if !errno.is_out_of_space() {
                     return;
                 }
-                Event::DiskFull
+                Event::DiskFull(Shortage::Tables)
             }
             ToShard::FreezeNow { ticket } => Event::FreezeNow { ticket },
             ToShard::ReportHorizon => Event::ReportHorizon,
@@ -348,25 +362,28 @@ impl<B: Backend> CoreLoop<B> {
                     self.net.forwarded_reply(reply);
                     self.wake_paused(id);
                 }
-                Arrival::Request(request) => {
-                    let (operation, reply_bytes_max) = (request.operation, request.reply_bytes_max);
-                    let event = match &request.body {
-                        RequestBody::Execute(_) => None,
-                        RequestBody::Credit(chunks) => Some(Event::Credit { operation, chunks: *chunks }),
-                        RequestBody::Cancel => Some(Event::Cancel { operation }),
-                    };
-                    if let Some(event) = event {
-                        self.shard.handle(self.now.monotonic_ns, event, &mut self.net);
-                    } else if let RequestBody::Execute(command) = &request.body {
-                        self.net.begin_remote(&request);
-                        let command = &command.borrow();
-                        let event = Event::Execute { operation, command, reply_bytes_max };
-                        self.shard.handle(self.now.monotonic_ns, event, &mut self.net);
-                    }
-                }
+                Arrival::Request(request) => self.forwarded_request(&request),
             }
         }
         self.arrivals = arrivals;
+    }
+
+    fn forwarded_request(&mut self, request: &ForwardedRequest) {
+        let ForwardedRequest { operation, reply_bytes_max, .. } = *request;
+        let now_ns = self.now.monotonic_ns;
+        match &request.body {
+            RequestBody::Execute(command) => {
+                self.net.begin_remote(request);
+                let command = &command.borrow();
+                let event = Event::Execute { operation, command, reply_bytes_max };
+                self.shard.handle(now_ns, event, &mut self.net);
+            }
+            RequestBody::Clients { place } => self.tell_clients(operation, *place),
+            RequestBody::Credit(chunks) => {
+                self.shard.handle(now_ns, Event::Credit { operation, chunks: *chunks }, &mut self.net);
+            }
+            RequestBody::Cancel => self.shard.handle(now_ns, Event::Cancel { operation }, &mut self.net),
+        }
     }
 
     /// Runs requests of the connections that have some, in turns, within the budget.
@@ -405,7 +422,7 @@ impl<B: Backend> CoreLoop<B> {
     }
 
     fn desk(&mut self) -> Desk<'_> {
-        Desk { net: &mut self.net, shard: &mut self.shard, now: self.now }
+        Desk { net: &mut self.net, shard: &mut self.shard, now: self.now, spent: 0 }
     }
 
     fn run_follow_ups(&mut self) {
@@ -419,6 +436,7 @@ impl<B: Backend> CoreLoop<B> {
                         self.desk().execute_stored(shard, operation, dialect, command);
                     }
                 }
+                FollowUpBody::Clients { place } => self.list_clients(shard, operation, dialect, place),
                 FollowUpBody::Scan => {
                     let Some((command, credit)) = self.net.moved_scan(operation, dialect) else { continue };
                     self.desk().execute_stored(shard, operation, dialect, command);
@@ -428,8 +446,30 @@ impl<B: Backend> CoreLoop<B> {
         }
     }
 
+    /// Asks a core, which may be this one, for a slice of its connections.
+    fn list_clients(&mut self, core: u16, operation: OperationId, dialect: Dialect, place: u32) {
+        if self.net.connections.get_mut(operation.connection).is_none() {
+            return;
+        }
+        if core != self.net.core {
+            return self.net.forward(core, operation, dialect, RequestBody::Clients { place });
+        }
+        let lines = client_lines(&self.net.connections, place, self.now.monotonic_ns);
+        self.net.clients_listed(operation, lines.text.as_bytes(), lines.next);
+    }
+
+    /// Answers another core's question for this one's connections.
+    fn tell_clients(&mut self, operation: OperationId, place: u32) {
+        let lines = client_lines(&self.net.connections, place, self.now.monotonic_ns);
+        let summary = ReplySummary { next_place: lines.next, ..ReplySummary::default() };
+        let reply = ForwardedReply { operation, bytes: lines.text.into_bytes(), summary };
+        self.net.mailboxes.send_reply(operation.connection.core, self.shard.seqno(), reply);
+    }
+
     fn submit_log(&mut self) {
         while let Some(io) = self.shard.next_wal_io() {
+            let (WalIo::Write { id, .. } | WalIo::Sync { id, .. }) = io;
+            self.log_watch.submitted(id, self.now.monotonic_ns);
             match io {
                 WalIo::Write { id, file, offset, bytes, durable } => {
                     let mut buf = self.wal_buffer(bytes);
@@ -539,7 +579,9 @@ impl<B: Backend> CoreLoop<B> {
             return;
         }
         self.publish_due_ns = self.now.monotonic_ns + PUBLISH_INTERVAL_NS;
-        self.unpublished = false;
+        // A disk that hangs wakes nobody: how long it does is told all the same.
+        self.unpublished = self.log_watch.is_waiting();
+        self.net.metrics.shard.log_wait_ns = self.log_watch.look(self.net.core, self.now.monotonic_ns);
         super::status::gather(&mut self.net.metrics, &self.shard);
         let snapshot = self.net.metrics.snapshot(self.net.core, self.now.monotonic_ns);
         self.shared.publish(self.net.core, snapshot);

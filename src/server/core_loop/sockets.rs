@@ -45,7 +45,8 @@ impl<B: Backend> CoreLoop<B> {
         self.net.metrics.net.connections_refused += u64::from(!is_admitted);
         let authenticated = !self.shared.needs_auth();
         let now_ns = self.now.monotonic_ns;
-        let make = |id| Connection::new(id, socket, peer, authenticated, now_ns);
+        let client = self.shared.next_client();
+        let make = |id| Connection::new(id, client, socket, peer, authenticated, now_ns);
         let id = self.net.connections.insert(self.net.core, make);
         self.net.metrics.net.connections_open = self.net.connections.count() as u64;
         let farewell = if !is_admitted {

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::limits::SPAN_BASE_MS;
     use crate::model::{DeleteScope, EntryOp, Seqno, StoreId, TableId, Value};
-    use crate::storage::sstable::TableMeta;
+    use crate::storage::sstable::{Effort, TableMeta};
 
     const DAY: i64 = SPAN_BASE_MS;
 
@@ -79,6 +79,7 @@ mod tests {
         let output = OutputOptions {
             store: StoreId([1; 16]),
             bloom_bits: 10,
+            effort: Effort::Quick,
             boundaries: boundaries.iter().map(|key| (*key).into()).collect(),
             table_bytes_target: 1 << 20,
             next_id: Box::new(move || {

@@ -12,6 +12,11 @@
 //! nothing below the horizon, and merges that run at the same time only make the tables outside smaller: a version that
 //! grows old during a merge errs on the side of keeping.
 //!
+//! Seqnos that no longer tell anything are *levelled*: where every input lies below the horizon, and no table outside
+//! that could hold the same slots has seqnos among theirs, all entries get the highest seqno of the inputs. What could
+//! stand between an entry's old seqno and its new one, a delete or another version, has been applied by then or is one
+//! of the inputs'; a column of equal seqnos costs nothing.
+//!
 //! Samples of one series are copied in runs where one input has a stretch of time to itself.
 
 use super::coverage::{Coverage, Stretch};
@@ -72,6 +77,8 @@ pub struct Merge {
     stretches: Vec<Stretch>,
     /// Entries at hand, in order, not sifted yet.
     batch: Columns,
+    /// The seqno that all entries get, where they are levelled.
+    level_seqno: Option<Seqno>,
 }
 
 impl Merge {
@@ -80,6 +87,7 @@ impl Merge {
     pub fn new(inputs: Vec<Box<dyn TableInput>>, options: MergeOptions) -> Self {
         let MergeOptions { horizon, snapshot_horizon, outside, spans, output } = options;
         let rules = Rules { horizon: horizon.min(snapshot_horizon), snapshot_horizon, outside };
+        let level_seqno = rules.level_seqno(&inputs);
         let own: Vec<RangeDelete> = inputs.iter().flat_map(|input| visible_deletes(input.as_ref())).collect();
         let foreign = rules.outside.iter().flat_map(|table| visible_deletes(table.as_ref()));
         let mut hiding: Vec<RangeDelete> = foreign.chain(own.iter().cloned()).collect();
@@ -101,6 +109,7 @@ impl Merge {
             class: SlotClass::Metadata,
             stretches: Vec::new(),
             batch: Columns::default(),
+            level_seqno,
         }
     }
     /// Reads and merges until there is something to write; `None` when all is done.
@@ -177,26 +186,30 @@ impl Merge {
         let slots =
             Slots { columns: &self.batch, series: &self.series, class: self.class, range: range.clone() };
         if slots.need_no_look(&self.stretches) {
-            if !range.is_empty() {
-                self.outputs.add(&self.series, self.class, &self.batch, range);
-            }
+            self.pass_on(range);
             return;
         }
         let mut stretches = self.stretches.as_slice();
-        let mut run = range.start..range.start;
+        let mut runs: Vec<Range<usize>> = Vec::new();
         for index in range {
-            if self.rules.keeps(&slots, index, &mut stretches) {
-                run.end = index + 1;
+            if !self.rules.keeps(&slots, index, &mut stretches) {
                 continue;
             }
-            if !run.is_empty() {
-                self.outputs.add(&self.series, self.class, &self.batch, run);
+            match runs.last_mut() {
+                Some(run) if run.end == index => run.end = index + 1,
+                _ => runs.push(index..index + 1),
             }
-            run = index + 1..index + 1;
         }
-        if !run.is_empty() {
-            self.outputs.add(&self.series, self.class, &self.batch, run);
+        runs.into_iter().for_each(|run| self.pass_on(run));
+    }
+    fn pass_on(&mut self, run: Range<usize>) {
+        if run.is_empty() {
+            return;
         }
+        if let Some(seqno) = self.level_seqno {
+            self.batch.level_seqnos(run.clone(), seqno);
+        }
+        self.outputs.add(&self.series, self.class, &self.batch, run);
     }
 }
 
@@ -253,6 +266,17 @@ struct Rules {
 }
 
 impl Rules {
+    /// The seqno that all entries of the inputs may get.
+    fn level_seqno(&self, inputs: &[Box<dyn TableInput>]) -> Option<Seqno> {
+        let own = || inputs.iter().map(|input| input.meta());
+        let (lowest, highest) =
+            (own().map(|meta| meta.seqno_min).min()?, own().map(|meta| meta.seqno_max).max()?);
+        let meets = |other: &TableMeta| own().any(|meta| may_share_slots(meta, other));
+        let is_among = |other: &TableMeta| other.seqno_min <= highest && lowest <= other.seqno_max;
+        let is_clear = highest < self.horizon
+            && !self.outside.iter().map(|table| table.meta()).any(|other| is_among(other) && meets(other));
+        is_clear.then_some(highest)
+    }
     /// Whether the entry at `index` stays. Called in order; `stretches` is moved along.
     fn keeps(&self, slots: &Slots<'_>, index: usize, stretches: &mut &[Stretch]) -> bool {
         let (time, seqno) = (slots.time(index), slots.columns.seqno(index));
@@ -304,6 +328,16 @@ impl Rules {
 
 /// Range deletes of several series against which each other is compared.
 const WIDE_DELETES_MAX: usize = 256;
+
+/// Whether two tables may have entries of one slot.
+fn may_share_slots(a: &TableMeta, b: &TableMeta) -> bool {
+    let slots = match (a.span, b.span) {
+        (Some(_), Some(_)) => a.time_min <= b.time_max && b.time_min <= a.time_max,
+        (None, None) => a.entries > 0 && b.entries > 0,
+        _ => false,
+    };
+    slots && a.keys.overlaps(&b.keys)
+}
 
 /// Whether `table` may have an older version of one slot.
 fn may_hold_older(table: &dyn TableInput, series: &[u8], slot: Slot, seqno: Seqno) -> bool {

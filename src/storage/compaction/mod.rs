@@ -9,15 +9,9 @@ mod merge;
 mod output;
 mod picker;
 mod span;
-mod teeth;
 
 pub use flush::{Flush, FlushOptions};
 pub use merge::{Merge, MergeOptions, TableInput};
 pub use output::{OutputEvent, OutputOptions};
 pub use picker::{PickInput, PickTable, Plan, PlanReason, pick, pick_all};
 pub use span::{LEVEL_EVERYTHING, Span, choose_spans, cover_spans, span_covering, span_of};
-pub(crate) use teeth::deletes_go_early;
-#[cfg(test)]
-pub(crate) use teeth::plant_deletes_go_early;
-#[cfg(all(tskv_teeth, not(test)))]
-pub use teeth::plant_deletes_go_early;

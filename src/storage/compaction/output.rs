@@ -8,7 +8,7 @@ use super::span::Span;
 use crate::model::{KeyRange, SlotClass, StoreId, TableId};
 use crate::storage::columns::Columns;
 use crate::storage::range_delete::RangeDelete;
-use crate::storage::sstable::{TableBuilder, TableMeta, TableOptions};
+use crate::storage::sstable::{Effort, TableBuilder, TableMeta, TableOptions};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -31,6 +31,8 @@ pub struct OutputOptions {
     pub store: StoreId,
     /// Bloom filter bits per (series, class).
     pub bloom_bits: u8,
+    /// Work that is put into their columns.
+    pub effort: Effort,
     /// Shard boundaries, ascending: no table holds keys of both sides of one.
     pub boundaries: Vec<Box<[u8]>>,
     /// Tables are cut, between two series, when they reach this.
@@ -163,6 +165,7 @@ fn new_builder(options: &mut OutputOptions, span: Option<Span>) -> TableBuilder 
         span: span.map(|span| (span.start, span.end)),
         level: span.map_or(0, |span| span.level),
         bloom_bits: options.bloom_bits,
+        effort: options.effort,
     })
 }
 

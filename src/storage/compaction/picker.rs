@@ -9,6 +9,8 @@
 //! - **Seal**: tables that lie over each other in a span that is no longer the newest, unless the largest is more than
 //!   [`SEAL_RATIO`] times the rest: late data re-opens a span, and must not rewrite all of it each time.
 //!
+//! - **Recode**: a table of such a span that lies alone and was written in haste.
+//!
 //! Size classes grow by four from 1/256 of the table size. So each byte is rewritten about once per class, and the
 //! tables that no rule applies to are bounded: per shard `WIDEN_TABLES - 1` small ones per class whatever their
 //! times, and those of 1/16 of the table size or more in proportion to the data. Merges cut at shard boundaries; a set of inputs is always connected
@@ -19,7 +21,7 @@ use super::span::{LEVEL_EVERYTHING, Span, cover_spans, span_covering, span_of};
 use crate::limits::FLUSH_TABLES_MAX;
 use crate::model::{Seqno, TableId};
 use crate::storage::range_delete::RangeDelete;
-use crate::storage::sstable::TableMeta;
+use crate::storage::sstable::{Effort, TableMeta};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tables of one span that are merged when they are alike.
@@ -74,10 +76,23 @@ pub enum PlanReason {
     Widen,
     /// A span that no longer receives data becomes one sorted run.
     Seal,
+    /// A table of such a span was written in haste: it is written again, for size.
+    Recode,
     /// Everything in them is deleted, or their range deletes hide nothing any more.
     Purge,
     /// The operator asked for it.
     All,
+}
+
+impl PlanReason {
+    /// Work that the columns are worth: what is merged again soon is written in haste.
+    #[must_use]
+    pub fn effort(self) -> Effort {
+        match self {
+            Self::Tier => Effort::Quick,
+            Self::Widen | Self::Seal | Self::Recode | Self::Purge | Self::All => Effort::Thorough,
+        }
+    }
 }
 
 /// Tables to merge together.
@@ -104,6 +119,7 @@ pub fn pick(input: &PickInput<'_>) -> Option<Plan> {
         .or_else(|| cheapest(tiers(input, &metas)))
         .or_else(|| levels(input).find_map(|level| cheapest(widenings(input, &metas, level))))
         .or_else(|| cheapest(seals(input, &metas)))
+        .or_else(|| cheapest(recodings(input, &metas)))
 }
 
 /// Merges, independent of each other, after which there are as few tables as possible: each shard's tables, samples
@@ -247,6 +263,17 @@ fn seals(input: &PickInput<'_>, metas: &[&TableMeta]) -> Vec<Plan> {
     plans
 }
 
+/// Tables in spans that end before the newest begins, large enough to matter, whose columns were written in haste.
+fn recodings(input: &PickInput<'_>, metas: &[&TableMeta]) -> Vec<Plan> {
+    let newest = input.tables.iter().filter_map(|table| table.meta.span).map(|(start, _)| start).max();
+    let is_closed = |span: &Span| newest.is_some_and(|start| span.end < start);
+    let hasty = metas.iter().filter(|meta| meta.effort == Effort::Quick && size_class(input, meta) > 0);
+    hasty
+        .filter_map(|meta| span_of_table(meta).filter(is_closed).map(|span| (meta, span)))
+        .map(|(meta, span)| plan(&[meta], vec![span], PlanReason::Recode))
+        .collect()
+}
+
 fn size_class(input: &PickInput<'_>, meta: &TableMeta) -> u32 {
     let unit = (input.table_bytes_target / 256).max(1);
     (meta.bytes / unit).checked_ilog2().map_or(0, |log| log / 2 + 1).min(CLASS_LARGE)
@@ -298,7 +325,9 @@ fn deepest<'a>(tables: &[&'a TableMeta]) -> Vec<&'a TableMeta> {
 
 /// Whether a merge of all these tables into these spans would change nothing worth the effort.
 fn is_minimal(tables: &[&TableMeta], spans: &[Span]) -> bool {
-    let clean = tables.iter().all(|meta| meta.point_deletes == 0 && meta.range_deletes == 0);
+    let clean = tables
+        .iter()
+        .all(|meta| meta.point_deletes == 0 && meta.range_deletes == 0 && meta.effort == Effort::Thorough);
     let placed = tables.iter().all(|meta| span_of_table(meta).is_none_or(|span| spans.contains(&span)));
     let mut runs: BTreeMap<Option<Span>, Vec<&TableMeta>> = BTreeMap::new();
     tables.iter().for_each(|meta| runs.entry(span_of_table(meta)).or_default().push(meta));

@@ -37,7 +37,7 @@ const MAGIC: &[u8; 8] = b"tskvMFST";
 const HEADER_CRC_OFFSET: usize = MAGIC.len() + 2 + 2 + 4 + 16 + 8 + 4;
 const FRAME_CRC_BYTES: usize = 4;
 /// How many times over the bytes after a bad frame may be checksummed in search of a later frame.
-const SEARCH_FACTOR: usize = 8;
+pub(super) const SEARCH_FACTOR: usize = 8;
 const _: () = assert!(HEADER_CRC_OFFSET + 4 == HEADER_BYTES);
 const _: () = assert!(FRAME_CRC_BYTES + 4 + 8 + 8 == FRAME_HEADER_BYTES);
 
@@ -115,8 +115,16 @@ pub struct Replayed {
 /// # Errors
 /// When durable bytes are damaged, or the file is of another store or a newer format.
 pub fn replay(file: &Path, number: u64, store: StoreId, bytes: &[u8]) -> Result<Replayed, ManifestError> {
-    let unit = decode_header(file, number, store, bytes)?;
-    let mut state = State::empty(store, unit);
+    let header = decode_header(file, bytes)?;
+    if header.store != store {
+        let found = header.store;
+        return Err(ManifestError::OtherStore { file: file.to_owned(), expected: store, found });
+    }
+    if header.number != number {
+        let expected = format!("manifest number {number:016x}");
+        return Err(Corruption::new(file, 32, expected, format!("{:016x}", header.number)).into());
+    }
+    let mut state = State::empty(store, header.unit);
     let (mut offset, mut index) = (HEADER_BYTES, 0);
     while let Ok(frame) = read_frame(number, offset, bytes) {
         if frame.index != index {
@@ -136,17 +144,18 @@ pub fn replay(file: &Path, number: u64, store: StoreId, bytes: &[u8]) -> Result<
     Ok(Replayed { state, frames: index, end, torn_bytes })
 }
 
-struct Frame<'a> {
-    index: u64,
-    payload: &'a [u8],
-    end: usize,
+pub(super) struct Frame<'a> {
+    pub(super) index: u64,
+    pub(super) durable_end: u64,
+    pub(super) payload: &'a [u8],
+    pub(super) end: usize,
 }
 
-struct FrameFields {
+pub(super) struct FrameFields {
     crc: u32,
-    payload_bytes: usize,
-    index: u64,
-    durable_end: u64,
+    pub(super) payload_bytes: usize,
+    pub(super) index: u64,
+    pub(super) durable_end: u64,
 }
 
 fn encode_header(number: u64, store: StoreId, unit: TimeUnit) -> Vec<u8> {
@@ -164,7 +173,18 @@ fn encode_header(number: u64, store: StoreId, unit: TimeUnit) -> Vec<u8> {
     out
 }
 
-fn decode_header(file: &Path, number: u64, store: StoreId, bytes: &[u8]) -> Result<TimeUnit, ManifestError> {
+/// What a manifest's header says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ManifestHeader {
+    /// The store that it belongs to.
+    pub store: StoreId,
+    /// Its number.
+    pub number: u64,
+    /// The store's time unit.
+    pub unit: TimeUnit,
+}
+
+pub(super) fn decode_header(file: &Path, bytes: &[u8]) -> Result<ManifestHeader, ManifestError> {
     let truncated = |_| {
         let found = format!("{} bytes in all", bytes.len());
         Corruption::new(file, 0, format!("a header of {HEADER_BYTES} bytes"), found)
@@ -188,31 +208,25 @@ fn decode_header(file: &Path, number: u64, store: StoreId, bytes: &[u8]) -> Resu
     if flags != 0 {
         return Err(ManifestError::FeaturesUnsupported { file: file.to_owned(), unknown: flags });
     }
-    let mut found_store = StoreId::default();
-    found_store.0.copy_from_slice(reader.take(size_of::<StoreId>()).map_err(truncated)?);
-    let found_number = reader.u64().map_err(truncated)?;
+    let mut store = StoreId::default();
+    store.0.copy_from_slice(reader.take(size_of::<StoreId>()).map_err(truncated)?);
+    let number = reader.u64().map_err(truncated)?;
     reader.u32().map_err(truncated)?;
     let stored = reader.u32().map_err(truncated)?;
     let computed = checksum(bytes.get(..HEADER_CRC_OFFSET).unwrap_or_default());
     if stored != computed {
         return Err(Corruption::checksum(file, HEADER_CRC_OFFSET as u64, computed, stored).into());
     }
-    if found_store != store {
-        return Err(ManifestError::OtherStore { file: file.to_owned(), expected: store, found: found_store });
-    }
-    if found_number != number {
-        let expected = format!("manifest number {number:016x}");
-        return Err(Corruption::new(file, 32, expected, format!("{found_number:016x}")).into());
-    }
-    let unit = TimeUnit::from_byte(unit_byte);
-    Ok(unit.ok_or_else(|| Corruption::new(file, 10, "a time unit", unit_byte.to_string()))?)
+    let unit = TimeUnit::from_byte(unit_byte)
+        .ok_or_else(|| Corruption::new(file, 10, "a time unit", unit_byte.to_string()))?;
+    Ok(ManifestHeader { store, number, unit })
 }
 
 fn frame_checksum(number: u64, offset: u64, covered: &[u8]) -> u32 {
     checksum_parts(&[&number.to_le_bytes(), &offset.to_le_bytes(), covered])
 }
 
-fn read_fields(offset: usize, bytes: &[u8]) -> Option<FrameFields> {
+pub(super) fn read_fields(offset: usize, bytes: &[u8]) -> Option<FrameFields> {
     let mut reader = Reader::new(bytes.get(offset..)?);
     let crc = reader.u32().ok()?;
     let payload_bytes = usize::try_from(reader.u32().ok()?).ok()?;
@@ -220,7 +234,7 @@ fn read_fields(offset: usize, bytes: &[u8]) -> Option<FrameFields> {
     (payload_bytes <= reader.left()).then_some(FrameFields { crc, payload_bytes, index, durable_end })
 }
 
-fn read_frame(number: u64, offset: usize, bytes: &[u8]) -> Result<Frame<'_>, String> {
+pub(super) fn read_frame(number: u64, offset: usize, bytes: &[u8]) -> Result<Frame<'_>, String> {
     let fields = read_fields(offset, bytes).ok_or("a frame cut off")?;
     let end = offset + FRAME_HEADER_BYTES + fields.payload_bytes;
     let covered = bytes.get(offset + FRAME_CRC_BYTES..end).unwrap_or_default();
@@ -229,7 +243,7 @@ fn read_frame(number: u64, offset: usize, bytes: &[u8]) -> Result<Frame<'_>, Str
         return Err(format!("crc {:#010x} where the bytes give {computed:#010x}", fields.crc));
     }
     let payload = bytes.get(offset + FRAME_HEADER_BYTES..end).unwrap_or_default();
-    Ok(Frame { index: fields.index, payload, end })
+    Ok(Frame { index: fields.index, durable_end: fields.durable_end, payload, end })
 }
 
 /// Decides whether the bytes after the last whole frame are a torn end or damage.

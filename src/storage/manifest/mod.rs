@@ -20,12 +20,14 @@ pub mod edit;
 pub mod error;
 pub mod log;
 pub mod names;
+pub mod remains;
 pub mod state;
 
 pub use current::Current;
 pub use edit::Edit;
 pub use error::ManifestError;
-pub use log::{LogEncoder, Replayed, replay};
+pub use log::{LogEncoder, ManifestHeader, Replayed, replay};
+pub use remains::{ManifestFrame, ManifestRemains, read_remains};
 pub use state::{SegmentEntry, State, StateError};
 
 #[cfg(test)]

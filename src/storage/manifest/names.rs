@@ -19,6 +19,9 @@ pub const WAL_DIR: &str = "wal";
 /// Directory of tables.
 pub const TABLES_DIR: &str = "tables";
 
+/// What a repair appends to the name of a file that it sets aside; a number follows where that name is taken.
+pub const QUARANTINE: &str = ".quarantine";
+
 const DIGITS: usize = 16;
 
 /// Path of manifest `number`.
@@ -50,6 +53,25 @@ pub fn parse_segment(name: &str) -> Option<SegmentSeq> {
 #[must_use]
 pub fn parse_table(name: &str) -> Option<TableId> {
     parse(name, "", ".sst").map(TableId)
+}
+
+/// The `attempt`-th name, from 1, under which a file can be set aside.
+#[must_use]
+pub fn quarantine_path(path: &Path, attempt: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(QUARANTINE);
+    if attempt > 1 {
+        name.push(format!(".{attempt}"));
+    }
+    name.into()
+}
+/// The name that a file had before it was set aside; `None` for any other file.
+#[must_use]
+pub fn parse_quarantine(path: &Path) -> Option<PathBuf> {
+    let text = path.to_str()?;
+    let (original, rest) = text.rsplit_once(QUARANTINE)?;
+    let number = rest.strip_prefix('.').and_then(|digits| digits.parse::<u32>().ok());
+    (rest.is_empty() || number.is_some()).then(|| original.into())
 }
 
 fn parse(name: &str, prefix: &str, suffix: &str) -> Option<u64> {

@@ -4,7 +4,7 @@ use super::edit::{decode_edits, encode_edits};
 use super::names::{manifest_path, parse_manifest, parse_segment, parse_table, segment_path, table_path};
 use super::{Current, Edit, LogEncoder, ManifestError, Replayed, SegmentEntry, State, StateError, replay};
 use crate::model::{KeyRange, SegmentSeq, Seqno, StoreId, StreamId, TableId, TimeUnit};
-use crate::storage::sstable::TableMeta;
+use crate::storage::sstable::{Effort, TableMeta};
 use std::path::Path;
 
 const STORE: StoreId = StoreId(*b"store-0123456789");
@@ -19,6 +19,7 @@ fn meta(id: u64) -> TableMeta {
         range_deletes: 2,
         span: Some((-86_400_000, 86_399_999)),
         level: 0,
+        effort: Effort::Thorough,
         first_key: b"cpu"[..].into(),
         last_key: b"mem"[..].into(),
         keys: KeyRange { start: b"cpu"[..].into(), end: Some(b"mem\0"[..].into()) },
@@ -285,6 +286,9 @@ fn hex(bytes: &[u8]) -> String {
 
 fn golden(name: &str, bytes: &[u8]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("TSKV_WRITE_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, hex(bytes)).unwrap();
+    }
     let stored = std::fs::read_to_string(&path).unwrap();
     assert_eq!(stored, hex(bytes), "{name}: the format has changed; a new version needs a file of its own");
 }

@@ -133,27 +133,55 @@ type Chunks = (Box<[u8]>, Box<[ChunkEntry]>);
 /// Reads all chunk headers and checks their order; an error comes with its place.
 fn decode_chunks(bytes: &[u8]) -> Result<Chunks, (usize, ColumnError)> {
     let mut reader = Reader::new(bytes);
-    let mut series = Vec::new();
-    let mut entries: Vec<ChunkEntry> = Vec::new();
+    let mut chunks = ChunkReader::default();
     while reader.left() > 0 {
         let offset = reader.offset();
-        let at = |error| (offset, error);
-        let previous = entries.last();
-        let place = decode_series(&mut reader, &mut series, previous.map(|entry| entry.series.clone()))
-            .map_err(at)?;
-        let entry = ChunkEntry::decode(&mut reader, place).map_err(at)?;
-        if previous.is_some_and(|previous| !follows(&series, previous, &entry)) {
-            return Err(at(ColumnError::Inconsistent("chunks out of order")));
-        }
-        if entries.len() == CHUNKS_MAX {
-            return Err(at(ColumnError::Inconsistent("more chunks than a block may hold")));
-        }
-        entries.push(entry);
+        chunks.next(&mut reader).map_err(|error| (offset, error))?;
     }
-    if entries.is_empty() {
+    if chunks.entries.is_empty() {
         return Err((0, ColumnError::Inconsistent("an empty block")));
     }
-    Ok((series.into(), entries.into()))
+    Ok((chunks.series.into(), chunks.entries.into()))
+}
+
+/// Length of the block of `table` that starts at `offset` of its file, where nothing but its bytes tells: the chunks
+/// that `bytes` begins with, up to a checksum that fits. `None` when no block starts there.
+pub(super) fn block_bytes_at(table: TableId, offset: u64, bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader::new(bytes.get(..bytes.len().min(BLOCK_BYTES_MAX))?);
+    let mut chunks = ChunkReader::default();
+    let mut ends = Vec::new();
+    while reader.left() > 0 && chunks.next(&mut reader).is_ok() {
+        ends.push(reader.offset());
+    }
+    // A checksum rarely looks like more chunks, so the last end is nearly always the right one.
+    ends.into_iter().rev().find_map(|end| {
+        let stored = bytes.get(end..end + CRC_BYTES)?.first_chunk::<CRC_BYTES>()?;
+        let computed = block_checksum(table, offset, bytes.get(..end)?);
+        (u32::from_le_bytes(*stored) == computed).then_some(end + CRC_BYTES)
+    })
+}
+
+/// Reads the chunk headers of a block, one after the other.
+#[derive(Default)]
+struct ChunkReader {
+    series: Vec<u8>,
+    entries: Vec<ChunkEntry>,
+}
+
+impl ChunkReader {
+    fn next(&mut self, reader: &mut Reader<'_>) -> Result<(), ColumnError> {
+        let previous = self.entries.last();
+        let place = decode_series(reader, &mut self.series, previous.map(|entry| entry.series.clone()))?;
+        let entry = ChunkEntry::decode(reader, place)?;
+        if previous.is_some_and(|previous| !follows(&self.series, previous, &entry)) {
+            return Err(ColumnError::Inconsistent("chunks out of order"));
+        }
+        if self.entries.len() == CHUNKS_MAX {
+            return Err(ColumnError::Inconsistent("more chunks than a block may hold"));
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
 }
 
 /// Reads a chunk's series; returns its place in the arena, shared with the chunk before when it is the same.

@@ -3,6 +3,7 @@
 use super::block::{CHUNKS_MAX, CRC_BYTES, SERIES_BYTES_TOTAL_MAX, block_checksum};
 use super::bloom;
 use super::chunk::{EncodedChunk, is_series};
+use super::codec::Effort;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{BlockHandle, BlockIndex, encode_range_deletes};
 use super::meta::TableMeta;
@@ -26,6 +27,8 @@ pub struct TableOptions {
     pub level: u8,
     /// Bloom filter bits per (series, class); 0 for no filter.
     pub bloom_bits: u8,
+    /// Work that is put into its columns.
+    pub effort: Effort,
 }
 
 /// Writes one table, in order.
@@ -70,6 +73,7 @@ impl TableBuilder {
             id: options.id,
             span: options.span,
             level: options.level,
+            effort: options.effort,
             time_min: i64::MAX,
             time_max: i64::MIN,
             seqno_min: Seqno::MAX,
@@ -153,7 +157,7 @@ impl TableBuilder {
             // The stretch may hold nothing but deletes although the run has values.
             let tags = columns.tags().get(chunk.clone()).unwrap_or_default();
             let chunk_type = value_type.filter(|_| tags.iter().any(|tag| *tag != TAG_DELETE));
-            self.scratch.encode(self.class, chunk_type, columns, chunk.clone());
+            self.scratch.encode(self.class, chunk_type, columns, chunk.clone(), self.options.effort);
             let time = |index: usize| columns.times().get(index).copied().unwrap_or_default();
             self.place_chunk(time(chunk.start), time(chunk.end - 1));
         }
@@ -215,7 +219,8 @@ impl TableBuilder {
             return;
         };
         let (first, last, count) = (*first, *last, self.pending.len());
-        self.scratch.encode(self.class, self.pending_type(), &self.pending, 0..count);
+        let value_type = self.pending_type();
+        self.scratch.encode(self.class, value_type, &self.pending, 0..count, self.options.effort);
         self.place_chunk(first, last);
         self.pending.clear();
     }

@@ -10,7 +10,7 @@
 //! duration     varint  last time minus first; only in class Time and when count > 1
 //! seqno min    varint
 //! seqno range  varint  only when count > 1
-//! codecs       u8, u8  times | seqnos << 4, kinds | values << 4          (codec.rs)
+//! codecs       u8, u8  times | seqnos << 4, kinds | values << 4          (codec/mod.rs)
 //! statistics   f64 min, max, sum, first, last; varint count of puts, of NaN
 //! body bytes   varint
 //! body         times, seqnos, kinds, values (of the puts alone)
@@ -18,9 +18,7 @@
 //! Statistics stand in chunks of [`STATS_ENTRIES_MIN`] numbers or more; shorter ones are cheaper to decode. NaN counts
 //! apart: min, max and sum are those of the other values (NaN, NaN and 0 when there are none).
 
-use super::codec::{
-    Codec, ColumnError, decode_numbers, decode_offsets, encode_numbers, encode_offsets, put_offsets,
-};
+use super::codec::{self, Codec, ColumnError, Effort, decode_numbers, decode_offsets};
 use super::meta::{TableMeta, put_bytes};
 use crate::encoding::{Reader, put_varint, put_zigzag};
 use crate::limits::{CHUNK_ENTRIES_MAX, SERIES_BYTES_MAX};
@@ -131,6 +129,8 @@ pub(super) struct EncodedChunk {
     /// From the shape to the body length.
     head: Vec<u8>,
     body: Vec<u8>,
+    /// Of the column under work.
+    offsets: Vec<u64>,
     entries: u64,
     deletes: u64,
     seqnos: (u64, u64),
@@ -164,11 +164,12 @@ impl EncodedChunk {
         value_type: Option<ValueType>,
         columns: &Columns,
         range: Range<usize>,
+        effort: Effort,
     ) {
         let count = range.len();
         assert!((1..=CHUNK_ENTRIES_MAX).contains(&count), "a chunk holds 1 to {CHUNK_ENTRIES_MAX} entries");
         let slice = Slice::new(columns, range);
-        let (head, body) = (&mut self.head, &mut self.body);
+        let (head, body, offsets) = (&mut self.head, &mut self.body, &mut self.offsets);
         head.clear();
         body.clear();
         let first_time = slice.times.first().copied().unwrap_or_default();
@@ -178,11 +179,14 @@ impl EncodedChunk {
         let seqno_range = slice.seqnos.iter().copied().max().unwrap_or_default() - seqno_min;
         let has_versions = !slice.times.is_sorted_by(|a, b| a < b);
 
-        let times =
-            encode_offsets(body, slice.times.iter().map(|time| distance(first_time, *time)), duration);
-        let seqnos = encode_offsets(body, slice.seqnos.iter().map(|seqno| seqno - seqno_min), seqno_range);
+        offsets.clear();
+        offsets.extend(slice.times.iter().map(|time| distance(first_time, *time)));
+        let times = codec::encode_offsets(body, offsets, duration, effort);
+        offsets.clear();
+        offsets.extend(slice.seqnos.iter().map(|seqno| seqno - seqno_min));
+        let seqnos = codec::encode_offsets(body, offsets, seqno_range, effort);
         let kinds = encode_kinds(body, slice.tags, value_type);
-        let (values, stats) = encode_values(body, columns, &slice, value_type, kinds);
+        let (values, stats) = encode_values(body, columns, &slice, (value_type, kinds), effort);
 
         self.entries = count as u64;
         self.deletes = if kinds == Codec::Constant && value_type.is_some() {
@@ -260,22 +264,27 @@ fn encode_values(
     out: &mut Vec<u8>,
     columns: &Columns,
     slice: &Slice<'_>,
-    value_type: Option<ValueType>,
-    kinds: Codec,
+    (value_type, kinds): (Option<ValueType>, Codec),
+    effort: Effort,
 ) -> (Codec, Option<ChunkStats>) {
     match value_type {
         None => (Codec::Constant, None),
         Some(ValueType::Bytes) => (encode_bytes(out, columns, slice.range.clone()), None),
-        Some(number) if kinds == Codec::Constant => encode_puts(out, slice.bits, number),
+        Some(number) if kinds == Codec::Constant => encode_puts(out, slice.bits, number, effort),
         Some(number) => {
             let puts = slice.tags.iter().zip(slice.bits).filter(|(tag, _)| **tag != TAG_DELETE);
-            encode_puts(out, &puts.map(|(_, bits)| *bits).collect::<Vec<_>>(), number)
+            encode_puts(out, &puts.map(|(_, bits)| *bits).collect::<Vec<_>>(), number, effort)
         }
     }
 }
 
-fn encode_puts(out: &mut Vec<u8>, bits: &[u64], value_type: ValueType) -> (Codec, Option<ChunkStats>) {
-    let codec = encode_numbers(out, bits.iter().copied(), value_type == ValueType::I64);
+fn encode_puts(
+    out: &mut Vec<u8>,
+    bits: &[u64],
+    value_type: ValueType,
+    effort: Effort,
+) -> (Codec, Option<ChunkStats>) {
+    let codec = codec::encode_numbers(out, bits, value_type, effort);
     let stats = match value_type {
         _ if bits.len() < STATS_ENTRIES_MIN => None,
         ValueType::F64 => ChunkStats::of(bits.iter().map(|bits| f64::from_bits(*bits))),
@@ -298,9 +307,11 @@ fn encode_bytes(out: &mut Vec<u8>, columns: &Columns, range: Range<usize>) -> Co
         return Codec::Constant;
     }
     let lengths: Vec<u64> = values.clone().map(|value| value.len() as u64).collect();
-    put_offsets(out, lengths.iter().copied(), lengths.iter().copied().max().unwrap_or_default());
-    values.for_each(|value| out.extend_from_slice(value));
-    Codec::Plain
+    let longest = lengths.iter().copied().max().unwrap_or_default();
+    let mut plain = Vec::new();
+    codec::put_offsets(&mut plain, lengths.into_iter(), longest);
+    values.for_each(|value| plain.extend_from_slice(value));
+    codec::encode_bytes(out, &plain)
 }
 
 /// A chunk's header as a block keeps it; the series lies in the block's key arena.
@@ -374,14 +385,15 @@ impl ChunkEntry {
     }
     /// Refuses headers that contradict themselves.
     fn check(self) -> Result<Self, ColumnError> {
-        let [_, _, kinds, values] = self.codecs;
+        let [times, seqnos, kinds, values] = self.codecs;
         let bad = |what| Err(ColumnError::Inconsistent(what));
-        match (kinds, values, self.value_type) {
-            (Codec::Step, _, _) => bad("kinds in steps"),
-            (_, Codec::Step, value_type) if value_type != Some(ValueType::I64) => {
-                bad("steps of what are no integers")
+        match (kinds, self.value_type) {
+            _ if !times.serves_offsets() || !seqnos.serves_offsets() => {
+                bad("times or seqnos in a foreign codec")
             }
-            (Codec::Plain, _, None) | (_, Codec::Plain, None) => bad("values in a chunk of deletes"),
+            _ if !kinds.serves_kinds() => bad("kinds in a foreign codec"),
+            _ if !values.serves_values(self.value_type) => bad("values in a foreign codec"),
+            (Codec::Plain, None) => bad("kinds in a chunk of deletes"),
             _ if self.first_time == self.last_time && self.count > 1 && !self.has_versions => {
                 bad("one time for several slots")
             }
@@ -456,7 +468,7 @@ impl ChunkEntry {
         match self.value_type {
             None => parts.bits.resize(start + count, 0),
             Some(ValueType::Bytes) => decode_bytes(&mut reader, values, puts, parts.bits, parts.heap)?,
-            Some(_) => decode_numbers(&mut reader, values, puts, parts.bits)?,
+            Some(number) => decode_numbers(&mut reader, values, puts, number, parts.bits)?,
         }
         if puts < count && self.value_type.is_some() {
             spread(parts.bits, start, tags);
@@ -507,11 +519,14 @@ fn decode_bytes(
     bits: &mut Vec<u64>,
     heap: &mut Vec<u8>,
 ) -> Result<(), ColumnError> {
+    let expanded = if codec == Codec::Lz4 { codec::expand_bytes(reader)? } else { Vec::new() };
+    let mut plain =
+        if codec == Codec::Lz4 { Reader::new(&expanded) } else { Reader::new(reader.take(reader.left())?) };
     let mut lengths = Vec::new();
-    if codec == Codec::Plain {
-        decode_offsets(reader, Codec::Plain, count, 0, &mut lengths, |length| length)?;
+    if codec != Codec::Constant {
+        decode_offsets(&mut plain, Codec::Plain, count, 0, &mut lengths, |length| length)?;
     }
-    let bytes = reader.take(reader.left())?;
+    let bytes = plain.rest();
     let mut start = heap.len();
     if u32::try_from(start + bytes.len()).is_err() {
         return Err(ColumnError::Inconsistent("more value bytes than columns can hold"));

@@ -34,6 +34,17 @@ pub struct BlockHandle {
     pub bytes: u32,
 }
 
+/// What an index says of one block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockStretch {
+    /// Where it lies.
+    pub handle: BlockHandle,
+    /// First series and slot in it.
+    pub first: (Box<[u8]>, Slot),
+    /// Last series and slot in it.
+    pub last: (Box<[u8]>, Slot),
+}
+
 /// The keys of an index, and the places in them.
 #[derive(Debug, Default)]
 pub(super) struct BlockIndex {
@@ -53,6 +64,13 @@ struct BlockEntry {
 impl BlockIndex {
     fn series(&self, place: &Range<u32>) -> &[u8] {
         self.series.get(place.start as usize..place.end as usize).unwrap_or_default()
+    }
+    /// Place and ends of block `number`, where there is one.
+    pub(super) fn stretch(&self, number: usize) -> Option<BlockStretch> {
+        let entry = self.entries.get(number)?;
+        let key = |place: &Range<u32>, slot: Slot| (Box::from(self.series(place)), slot);
+        let (first, last) = (key(&entry.first, entry.first_slot), key(&entry.last, entry.last_slot));
+        Some(BlockStretch { handle: entry.handle, first, last })
     }
     /// Notes one more block, behind the others.
     pub(super) fn push(&mut self, handle: BlockHandle, first: (&[u8], Slot), last: (&[u8], Slot)) {
@@ -91,7 +109,7 @@ impl BlockIndex {
         }
     }
     /// Reads the stored form of blocks that fill `blocks_bytes`.
-    fn decode(bytes: &[u8], blocks_bytes: u64) -> Result<Self, IndexError> {
+    pub(super) fn decode(bytes: &[u8], blocks_bytes: u64) -> Result<Self, IndexError> {
         let mut reader = Reader::new(bytes);
         let count = reader.count(reader.left() / KEYS_BYTES_MIN)?;
         let mut index = Self::default();
@@ -151,7 +169,7 @@ fn read_key(reader: &mut Reader<'_>, previous: &[u8], series: &mut Vec<u8>) -> R
 /// Fewest bytes that a block takes in the index.
 const KEYS_BYTES_MIN: usize = 5;
 
-struct IndexError(&'static str);
+pub(super) struct IndexError(pub(super) &'static str);
 
 impl From<ReadError> for IndexError {
     fn from(_: ReadError) -> Self {
@@ -173,7 +191,7 @@ pub(super) fn encode_range_deletes(deletes: &[RangeDelete], out: &mut Vec<u8>) {
     }
 }
 
-fn decode_range_deletes(bytes: &[u8]) -> Result<Box<[RangeDelete]>, IndexError> {
+pub(super) fn decode_range_deletes(bytes: &[u8]) -> Result<Box<[RangeDelete]>, IndexError> {
     let mut reader = Reader::new(bytes);
     let count = reader.count(reader.left() / 4)?;
     let mut deletes = Vec::new();
@@ -308,7 +326,11 @@ impl TableIndex {
 }
 
 /// Reads part of the file; the caller has checked it against the file's length.
-fn read(file: &Path, source: &mut dyn ByteSource, range: Range<u64>) -> Result<Vec<u8>, TableError> {
+pub(super) fn read(
+    file: &Path,
+    source: &mut dyn ByteSource,
+    range: Range<u64>,
+) -> Result<Vec<u8>, TableError> {
     let offset = range.start;
     let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
     let mut bytes = vec![0; count];
@@ -325,7 +347,7 @@ fn read(file: &Path, source: &mut dyn ByteSource, range: Range<u64>) -> Result<V
 }
 
 /// The section at `range` of the file, verified, without its checksum. `tail` holds the file from `tail_start`.
-fn section<'a>(
+pub(super) fn section<'a>(
     file: &Path,
     tail: &'a [u8],
     tail_start: u64,

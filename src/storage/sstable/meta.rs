@@ -1,5 +1,6 @@
 //! What the manifest and the picker know of a table. Stored in the manifest and in the table's properties section.
 
+use super::codec::Effort;
 use crate::encoding::{ReadError, Reader, put_varint, put_zigzag};
 use crate::model::{KeyRange, Seqno, TableId};
 
@@ -21,6 +22,8 @@ pub struct TableMeta {
     pub span: Option<(i64, i64)>,
     /// Level of the span, see `compaction::Span`; 0 without one.
     pub level: u8,
+    /// Work that was put into its columns.
+    pub effort: Effort,
     /// First series that has entries; empty when none has.
     pub first_key: Box<[u8]>,
     /// Last series that has entries; empty when none has.
@@ -56,6 +59,7 @@ impl TableMeta {
             put_zigzag(out, end);
         }
         out.push(self.level);
+        out.push(self.effort as u8);
         put_bytes(out, &self.first_key);
         put_bytes(out, &self.last_key);
         put_key_range(out, &self.keys);
@@ -81,6 +85,7 @@ impl TableMeta {
             range_deletes,
             span,
             level: reader.u8()?,
+            effort: Effort::from_byte(reader.u8()?),
             first_key: reader.prefixed()?.into(),
             last_key: reader.prefixed()?.into(),
             keys: read_key_range(reader)?,

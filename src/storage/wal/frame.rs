@@ -25,10 +25,10 @@
 //! Golden bytes: `tests/golden/wal_segment_v1.hex`.
 #![deny(clippy::indexing_slicing)]
 
-use super::teeth::{PlantedBug, planted};
 use crate::encoding::{Reader, checksum};
 use crate::limits::{PAGE_BYTES, WAL_FRAME_BYTES_MAX};
 use crate::model::{SegmentSeq, Seqno, StreamId};
+use crate::teeth::{Bug, planted};
 use std::ops::Range;
 
 const CRC: Range<usize> = 0..4;
@@ -65,7 +65,7 @@ pub(super) struct Life {
 impl Life {
     /// What the frame carries of it.
     fn identity(self) -> (u64, u64) {
-        if planted(PlantedBug::FrameWithoutIdentity) { (0, 0) } else { (self.seq.0, self.salt) }
+        if planted(Bug::CrcWithoutSegmentId) { (0, 0) } else { (self.seq.0, self.salt) }
     }
 }
 
@@ -155,6 +155,22 @@ impl FrameHeader {
         let intact = checksum(bytes.get(CRC.end..)?) == crc;
         (belongs && bounded && empty_if_seal && intact).then_some((header, crc))
     }
+    /// The life that the frame header at `page` says it belongs to, where it is one.
+    pub(super) fn life(bytes: &[u8], page: u32) -> Option<Life> {
+        let mut reader = Reader::new(bytes.get(SEGMENT.start..FRAME_HEADER_BYTES)?);
+        let (seq, salt) = (SegmentSeq(reader.u64().ok()?), reader.u64().ok()?);
+        let mut reader = Reader::new(bytes.get(STREAM)?);
+        let life = Life { seq, salt, stream: StreamId(reader.u16().ok()?) };
+        Self::decode(bytes, life, page).map(|_| life)
+    }
+    /// Whether what stands here was meant for this life and is no frame of it at this place: rotten, torn, or a write
+    /// that went astray. Damage that hits both parts of the identity at once is not seen.
+    pub(super) fn leaves_a_trace(bytes: &[u8], life: Life) -> bool {
+        let (seq, salt) = life.identity();
+        let field = |at: Range<usize>| bytes.get(at).and_then(|field| Reader::new(field).u64().ok());
+        let is_ours = |found: Option<u64>, ours: u64| ours != 0 && found == Some(ours);
+        is_ours(field(SEGMENT), seq) || is_ours(field(SALT), salt)
+    }
     /// Offset of the frame in its segment.
     pub(super) fn offset(&self) -> u64 {
         u64::from(self.page) * PAGE_BYTES as u64
@@ -211,5 +227,20 @@ mod tests {
         }
         (0..bytes.len()).for_each(|cut| assert_eq!(FrameHeader::decode(&bytes[..cut], LIFE, 2), None));
         assert_eq!(FrameHeader::decode(&[0; 4096], LIFE, 0), None);
+    }
+
+    #[test]
+    fn rotten_and_misplaced_headers_leave_a_trace() {
+        // The last frame of a log has no witness: when it rots, this is what tells that there was one.
+        let (bytes, _) = header().encode(LIFE);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(FrameHeader::leaves_a_trace(&flipped, LIFE), "bit {bit}");
+        }
+        let former = Life { seq: SegmentSeq(6), salt: LIFE.salt ^ 1, ..LIFE };
+        assert!(!FrameHeader::leaves_a_trace(&bytes, former));
+        let unnumbered = Life { seq: SegmentSeq(0), salt: 0, ..LIFE };
+        assert!(!FrameHeader::leaves_a_trace(&[0; 4096], unnumbered));
     }
 }

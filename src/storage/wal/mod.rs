@@ -16,6 +16,7 @@
 //! - `writer` is the state machine of one stream: it stages records, says what to write and sync, and how far replies
 //!   may leave. It does no I/O.
 //! - `replay` reads one segment back; `chain` checks that the segments of a stream belong together.
+//! - `remains` looks at a segment page by page, damaged or not: for the tools.
 #![forbid(unsafe_code)]
 
 mod chain;
@@ -23,22 +24,18 @@ mod error;
 mod frame;
 mod policy;
 mod record;
+mod remains;
 mod replay;
 mod segment;
-mod teeth;
 mod writer;
 
 pub use chain::check_chain;
 pub use error::WalError;
 pub use policy::SyncPolicy;
 pub use record::{Record, record_bytes};
-pub use replay::{ReplayInput, SegmentEnd, replay_segment};
+pub use remains::{FrameView, find_life, scan_frames};
+pub use replay::{ReplayInput, SegmentEnd, SegmentPrefix, replay_prefix, replay_segment};
 pub use segment::{HeaderPage, PreviousSegment, SegmentHeader, SegmentSpec, record_bytes_max};
-pub use teeth::PlantedBug;
-#[cfg(test)]
-pub(crate) use teeth::plant;
-#[cfg(all(tskv_teeth, not(test)))]
-pub use teeth::plant;
 pub use writer::{Admission, SegmentLife, StreamOptions, StreamWriter, WalIo, WalOutcome};
 
 #[cfg(test)]

@@ -3,7 +3,11 @@
 //! The first page that does not hold the next frame ends the segment. Whether that is a torn tail or damage is told by
 //! what comes later in the segment: a frame header of this life whose `durable_off` lies beyond the page proves that
 //! the page was on stable storage once. Pages are looked at up to the end of the segment, one header each. What only
-//! the neighbours know is left to `chain`.
+//! the neighbours know is left to `chain`. A last frame that is rotten or went astray has no such witness; what is left
+//! of it counts as a torn tail, so that nothing is cut off in silence.
+//!
+//! [`replay_segment`] refuses a damaged segment; [`replay_prefix`] says the same and goes on with what is sound before
+//! the damage, for `tskv repair`.
 //!
 //! Nothing is allocated for a length that the file does not have.
 #![deny(clippy::indexing_slicing)]
@@ -37,6 +41,12 @@ pub struct ReplayInput {
     pub file: PathBuf,
 }
 
+impl ReplayInput {
+    pub(super) fn life(&self) -> Life {
+        Life { seq: self.seq, salt: self.salt, stream: self.stream }
+    }
+}
+
 /// How far a segment goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SegmentEnd {
@@ -44,6 +54,8 @@ pub struct SegmentEnd {
     pub never_used: bool,
     /// Page 0, where it is whole.
     pub header: Option<SegmentHeader>,
+    /// Page 0 is that of this earlier segment of the store: the file was recycled and not written to since.
+    pub former_life: Option<SegmentSeq>,
     /// It was closed: nothing can follow in this segment.
     pub sealed: bool,
     /// Bytes up to the end of the last whole frame; 0 without a header.
@@ -73,21 +85,61 @@ pub fn replay_segment(
     source: &mut dyn ByteSource,
     visit: &mut dyn FnMut(Seqno, Record<'_>) -> ControlFlow<()>,
 ) -> Result<SegmentEnd, WalError> {
-    if source.bytes() < input.bytes {
-        // Segments are written to their full length and synced before they are used.
-        let (expected, found) = (format!("{} bytes", input.bytes), "end of file");
-        return Err(damaged(input, source.bytes(), expected, found));
-    }
-    let life = Life { seq: input.seq, salt: input.salt, stream: input.stream };
-    let mut replay = Replay { input, life, window: Window::new(source), end: SegmentEnd::default() };
+    check_length(input, source)?;
+    let mut replay = Replay::new(input, source);
     let stop = match replay.header(store)? {
-        Some(crc) => replay.frames(crc, visit)?,
+        Some(crc) => replay.frames(Some(crc), visit)?,
         None => Some(Stop { offset: 0, next: PAGE_BYTES as u64, found: Found::NoHeader }),
     };
     if let Some(stop) = stop {
         replay.look_ahead(&stop)?;
     }
     Ok(replay.end)
+}
+
+/// What a segment still holds, damaged or not.
+#[derive(Debug)]
+pub struct SegmentPrefix {
+    /// How far the sound part goes.
+    pub end: SegmentEnd,
+    /// What is wrong; `None` when [`replay_segment`] would not complain.
+    pub damage: Option<WalError>,
+    /// Whether every frame that can have been durable is in the prefix, damage or not.
+    pub complete: bool,
+}
+
+/// Visits the records of a segment up to the first frame that is damaged, cut off, or cannot be read. A header page
+/// alone holds no record: where it is damaged and page 1 holds a frame of this life, the frames are visited all the
+/// same.
+///
+/// # Errors
+/// [`WalError::VersionUnsupported`] and [`WalError::FeaturesUnsupported`], which are no damage, and
+/// [`WalError::Stopped`] when `visit` breaks.
+pub fn replay_prefix(
+    store: StoreId,
+    input: &ReplayInput,
+    source: &mut dyn ByteSource,
+    visit: &mut dyn FnMut(Seqno, Record<'_>) -> ControlFlow<()>,
+) -> Result<SegmentPrefix, WalError> {
+    let too_short = check_length(input, source).err();
+    let mut replay = Replay::new(input, source);
+    replay.whole_frames_only = true;
+    let (damage, mut complete) = match replay.prefix(store, visit) {
+        Ok(header) => (header, true),
+        Err(error @ (WalError::Damaged(_) | WalError::Read { .. })) => (Some(error), false),
+        Err(error) => return Err(error),
+    };
+    // What a sealed segment held is all there, however much of the file behind it is gone.
+    complete &= too_short.is_none() || replay.end.sealed;
+    Ok(SegmentPrefix { end: replay.end, damage: damage.or(too_short), complete })
+}
+
+/// Segments are written to their full length and synced before they are used.
+fn check_length(input: &ReplayInput, source: &dyn ByteSource) -> Result<(), WalError> {
+    if source.bytes() >= input.bytes {
+        return Ok(());
+    }
+    Err(damaged(input, source.bytes(), format!("{} bytes", input.bytes), "end of file"))
 }
 
 fn damaged(
@@ -132,17 +184,58 @@ struct Replay<'a> {
     life: Life,
     window: Window<'a>,
     end: SegmentEnd,
+    /// Decode all records of a frame before the first is visited: whoever goes on after damage must not have taken half
+    /// a frame.
+    whole_frames_only: bool,
+    /// Where the zeros begin that fill the last page of the last frame, or of the header.
+    filler: u64,
 }
 
-impl Replay<'_> {
+impl<'a> Replay<'a> {
+    fn new(input: &'a ReplayInput, source: &'a mut dyn ByteSource) -> Self {
+        let life = input.life();
+        let (window, end) = (Window::new(source), SegmentEnd::default());
+        Self { input, life, window, end, whole_frames_only: false, filler: 0 }
+    }
+
+    /// As [`replay_segment`], with `end` telling how far it came when it fails. Returns what is wrong with the header
+    /// page where the frames are sound without it.
+    fn prefix(
+        &mut self,
+        store: StoreId,
+        visit: &mut dyn FnMut(Seqno, Record<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<WalError>, WalError> {
+        let first = PAGE_BYTES as u64;
+        let damage = match self.header(store) {
+            Ok(Some(crc)) => {
+                let stop = self.frames(Some(crc), visit)?;
+                return stop.map_or(Ok(()), |stop| self.look_ahead(&stop)).map(|()| None);
+            }
+            Ok(None) => None,
+            Err(error @ (WalError::Damaged(_) | WalError::Read { .. })) => Some(error),
+            Err(error) => return Err(error),
+        };
+        let proof = self.look_ahead(&Stop { offset: 0, next: first, found: Found::NoHeader });
+        let Some(damage) = damage.or(proof.err()) else { return Ok(None) };
+        if self.frame_header(first)?.is_none() {
+            return Err(damage);
+        }
+        self.end.end_offset = first;
+        if let Some(stop) = self.frames(None, visit)? {
+            self.look_ahead(&stop)?;
+        }
+        Ok(Some(damage))
+    }
+
     /// Reads page 0 and returns its checksum; `None` when it is not this life's.
     fn header(&mut self, store: StoreId) -> Result<Option<u32>, WalError> {
         let input = self.input;
         let bytes = self.window.bytes(input, 0, SEGMENT_HEADER_BYTES)?;
         let Some(page) = SegmentHeader::decode(bytes) else { return Ok(None) };
         let header = page.header;
-        if header.seq < input.seq {
-            return Ok(None); // A former life of the file.
+        if header.seq < input.seq && header.store == store {
+            self.end.former_life = Some(header.seq);
+            return Ok(None);
         }
         let file = || input.file.clone();
         if (header.seq, header.salt) == (input.seq, input.salt) && page.version > VERSION {
@@ -163,16 +256,18 @@ impl Replay<'_> {
         if header != expected {
             return Err(damaged(input, 0, describe(&expected), describe(&header)));
         }
+        self.filler = SEGMENT_HEADER_BYTES as u64;
         self.end.header = Some(header);
         self.end.end_offset = PAGE_BYTES as u64;
         self.end.last_crc = page.crc;
         Ok(Some(page.crc))
     }
 
-    /// Visits frames from page 1 on. `None` when a seal frame ended them.
+    /// Visits frames from page 1 on, of which the first follows `header_crc` where that is known. `None` when a seal
+    /// frame ended them.
     fn frames(
         &mut self,
-        header_crc: u32,
+        header_crc: Option<u32>,
         visit: &mut dyn FnMut(Seqno, Record<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Stop>, WalError> {
         let mut previous_crc = header_crc;
@@ -189,15 +284,20 @@ impl Replay<'_> {
                 let found = Found::PayloadCrc { expected: header.payload_crc, found };
                 return Ok(Some(Stop { offset, next: header.end(), found }));
             }
-            if header.previous_crc != previous_crc {
+            if let Some(previous_crc) = previous_crc.filter(|crc| *crc != header.previous_crc) {
                 let expected = format!("a frame that follows crc {previous_crc:#010x}");
                 let found = format!("one that follows {:#010x}", header.previous_crc);
                 return Err(damaged(self.input, offset, expected, found));
             }
+            if self.whole_frames_only {
+                let mut ignore = |_, _: Record<'_>| ControlFlow::Continue(());
+                visit_records(self.input, &header, payload, &mut SegmentEnd::default(), &mut ignore)?;
+            }
             visit_records(self.input, &header, payload, &mut self.end, visit)?;
-            previous_crc = crc;
+            previous_crc = Some(crc);
             self.end.last_crc = crc;
             self.end.end_offset = header.end();
+            self.filler = offset + (FRAME_HEADER_BYTES + payload_bytes) as u64;
             self.end.frames += 1;
             if header.kind == FrameKind::Seal {
                 self.end.sealed = true;
@@ -221,10 +321,18 @@ impl Replay<'_> {
     fn look_ahead(&mut self, stop: &Stop) -> Result<(), WalError> {
         let mut torn_end = stop.next;
         let mut trace = matches!(stop.found, Found::PayloadCrc { .. });
+        // Without this life's header what is left is no evidence that the segment was begun.
+        let is_begun = self.end.header.is_some();
+        let mut remains = is_begun && (self.filler_is_written()? || self.has_trace(stop.offset)?);
         let mut offset = stop.next;
         while offset < self.input.bytes {
             let Some((header, _)) = self.frame_header(offset)? else {
+                let is_left = is_begun && self.has_trace(offset)?;
                 offset += PAGE_BYTES as u64;
+                if is_left {
+                    remains = true;
+                    torn_end = offset;
+                }
                 continue;
             };
             if header.durable_off > stop.offset {
@@ -236,11 +344,25 @@ impl Replay<'_> {
             torn_end = header.end();
             offset = header.end();
         }
-        if trace {
+        if trace || remains {
             self.end.torn_bytes = torn_end - self.end.end_offset;
         }
         self.end.never_used = self.end.header.is_none() && !trace;
         Ok(())
+    }
+}
+
+impl Replay<'_> {
+    /// Whether a page holds what is left of a frame of this life.
+    fn has_trace(&mut self, offset: u64) -> Result<bool, WalError> {
+        let bytes = self.window.bytes(self.input, offset, FRAME_HEADER_BYTES)?;
+        Ok(FrameHeader::leaves_a_trace(bytes, self.life))
+    }
+    /// Whether something stands where the last whole frame left zeros: a sector of what came later went there.
+    fn filler_is_written(&mut self) -> Result<bool, WalError> {
+        let count = usize::try_from(self.end.end_offset.saturating_sub(self.filler)).unwrap_or(0);
+        let bytes = self.window.bytes(self.input, self.filler, count.min(PAGE_BYTES))?;
+        Ok(bytes.iter().any(|byte| *byte != 0))
     }
 }
 
@@ -279,18 +401,23 @@ fn describe(header: &SegmentHeader) -> String {
 }
 
 /// A stretch of the file in memory, read ahead.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     source: &'a mut dyn ByteSource,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl<'a> Window<'a> {
-    fn new(source: &'a mut dyn ByteSource) -> Self {
+    pub(super) fn new(source: &'a mut dyn ByteSource) -> Self {
         Self { source, start: 0, bytes: Vec::new() }
     }
     /// The `count` bytes at `offset`; fewer at the end of the file. `count` is bounded by the segment's length.
-    fn bytes(&mut self, input: &ReplayInput, offset: u64, count: usize) -> Result<&[u8], WalError> {
+    pub(super) fn bytes(
+        &mut self,
+        input: &ReplayInput,
+        offset: u64,
+        count: usize,
+    ) -> Result<&[u8], WalError> {
         let left = self.source.bytes().saturating_sub(offset);
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(count);
         let inside = |start: u64, len: usize| {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{DeleteScope, EntryOp, OwnedValue, Slot, StoreId, TableId};
 use crate::storage::compaction::{Flush, FlushOptions, cover_spans};
+use crate::storage::sstable::Effort;
 use crate::storage::sstable::tests::Dice;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -94,6 +95,7 @@ fn output(ids: &Arc<AtomicU64>, dice: &mut Dice) -> OutputOptions {
     OutputOptions {
         store: STORE,
         bloom_bits: 10,
+        effort: if dice.roll(2) == 0 { Effort::Quick } else { Effort::Thorough },
         boundaries: boundaries.iter().map(|key| (*key).into()).collect(),
         table_bytes_target: if dice.roll(2) == 0 { 1 } else { 1 << 20 },
         next_id: Box::new(move || TableId(ids.fetch_add(1, Ordering::Relaxed))),
@@ -468,6 +470,43 @@ fn a_delete_stays_while_something_older_lies_outside_and_no_longer() {
         &range(DeleteScope::TimeRange { series: b, from: 0, to: 0 }, 9)
     ));
     assert!(!delete_stays(&put(b, Slot::Time(2), 5), &point(b, Slot::Time(3), 9)), "another slot");
+}
+
+/// Seqnos of what a merge of `inputs` writes, with `outside` left alone, in order of series and slot.
+fn seqnos_after(inputs: &[Write], outside: &[Write], horizon: u64) -> Vec<u64> {
+    let ids = Arc::default();
+    let mut dice = Dice(0);
+    let (inputs, outside) = (flush(inputs, &ids, &mut dice), flush(outside, &ids, &mut dice));
+    let stretches: Vec<(i64, i64)> = inputs.iter().filter_map(|table| table.meta.span).collect();
+    let options = MergeOptions {
+        horizon: Seqno(horizon),
+        snapshot_horizon: Seqno(horizon),
+        outside: outside.iter().map(Stored::boxed).collect(),
+        spans: cover_spans(&stretches, BASE, 63, 8),
+        output: output(&ids, &mut dice),
+    };
+    let mut merge = Merge::new(inputs.iter().map(Stored::boxed).collect(), options);
+    collect(|| merge.step().unwrap()).iter().flat_map(Stored::writes).map(|write| write.seqno()).collect()
+}
+
+#[test]
+fn seqnos_are_levelled_only_where_they_tell_nothing() {
+    // Levelled too early, an older version beats a newer one, or returns from under its delete; never levelled, they
+    // cost more than times and values together.
+    let put = |time, seqno| Write::Entry {
+        series: b"b",
+        slot: Slot::Time(time),
+        seqno,
+        value: Some(OwnedValue::I64(1)),
+    };
+    let inputs = [put(1, 5), put(2, 1)];
+    assert_eq!(seqnos_after(&inputs, &[], 100), [5, 5]);
+    assert_eq!(seqnos_after(&inputs, &[], 5), [5, 1], "a log may bring back something between them");
+    assert_eq!(seqnos_after(&inputs, &[put(2, 3)], 100), [5, 1], "a newer version lies outside");
+    assert_eq!(seqnos_after(&inputs, &[put(2, 6)], 100), [5, 5], "what lies outside is newer than all of it");
+    assert_eq!(seqnos_after(&inputs, &[put(900, 3)], 100), [5, 5], "what lies outside has other times");
+    let delete = Write::Delete(RangeDelete::new(DeleteScope::Series { series: b"b" }, Seqno(3)));
+    assert_eq!(seqnos_after(&inputs, &[delete], 100), [5], "the delete is applied first");
 }
 
 #[test]

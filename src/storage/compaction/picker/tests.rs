@@ -1,5 +1,5 @@
 //! The picker by scripts. A table is a line: id, days (one, a stretch, `-` for none), size, keys, then optionally
-//! `seqnos=1..9`, `busy`, and range deletes: `delete=KEYS@SEQNO` (`*` for all keys). A script ends with what is
+//! `seqnos=1..9`, `busy`, `quick` (written in haste), and range deletes: `delete=KEYS@SEQNO` (`*` for all keys). A script ends with what is
 //! expected: reason, inputs, `->`, days of the spans.
 
 use super::*;
@@ -45,6 +45,7 @@ fn meta(id: u64, span: Option<(i64, i64)>, bytes: u64, keys: KeyRange, seqnos: (
         entries: bytes / 10,
         span,
         level: span.map_or(0, |(start, end)| span_covering(start, end, DAY).level),
+        effort: Effort::Thorough,
         first_key: keys.start.clone(),
         last_key: keys.start.clone(),
         keys,
@@ -70,6 +71,7 @@ impl Script {
             let mut word = || words.next().unwrap();
             let id = word().parse().unwrap();
             let (span, bytes, keys_of) = (days(word()), size(word()), keys(word()));
+            let mut effort = Effort::Thorough;
             let (mut seqnos, mut deletes) = ((id * 10, id * 10 + 9), Vec::new());
             for option in words {
                 if let Some((low, high)) =
@@ -84,6 +86,8 @@ impl Script {
                         times: None,
                         seqno: Seqno(at.parse().unwrap()),
                     });
+                } else if option == "quick" {
+                    effort = Effort::Quick;
                 } else {
                     assert_eq!(option, "busy");
                     script.busy.insert(TableId(id));
@@ -91,6 +95,7 @@ impl Script {
             }
             let mut meta = meta(id, span, bytes, keys_of, seqnos);
             meta.range_deletes = deletes.len() as u64;
+            meta.effort = effort;
             script.metas.push(meta);
             script.deletes.push(deletes);
         }
@@ -181,6 +186,16 @@ fn a_span_that_has_ended_becomes_one_run() {
 }
 
 #[test]
+fn what_was_written_in_haste_is_written_again_once_it_stays() {
+    // Old data is most of the data: it must not keep the size of the newest.
+    let hasty = ["1 5 90M a..z quick", "2 6 90M a..z quick"];
+    assert_eq!(picks(&hasty), "recode 1 -> 5");
+    assert_eq!(picks(&["1 5 90M a..z", hasty[1]]), "nothing", "the newest span still grows");
+    assert_eq!(picks(&["1 5 90K a..z quick", "2 6 1M a..z"]), "nothing", "too small to matter");
+    assert_eq!(picks(&["1 - 90M a..z quick", "2 6 1M a..z"]), "nothing", "nothing in it is old");
+}
+
+#[test]
 fn what_is_deleted_as_a_whole_goes_first() {
     // FLUSHALL frees its space without reading what it deleted.
     let flushed = ["1 5 90M a..z", "2 6 20M a..z", "3 - 1M a..c", "4 - 1K a..z seqnos=50..50 delete=*@50"];
@@ -214,6 +229,7 @@ fn compact_leaves_one_table_of_a_kind_and_then_nothing_to_do() {
     };
     assert_eq!(all(&["1 0 2M a..c", "2 40..47 2M a..d", "3 - 2M a..d"]), ["all 1,2,3 -> 0..63"]);
     assert_eq!(all(&["4 0..63 4M a..c", "3 - 2M a..d"]), Vec::<String>::new());
+    assert_eq!(all(&["4 0..63 4M a..c quick"]), ["all 4 -> 0..63"]);
     assert_eq!(all(&["3 - 2M a..d delete=a@7", "4 0..63 4M a..c"]), ["all 3,4 -> 0..63"]);
     assert_eq!(all(&["3 - 2M a..d busy", "4 0..63 4M a..c"]), Vec::<String>::new());
     assert_eq!(all(&[]), Vec::<String>::new());
@@ -250,7 +266,9 @@ fn apply(script: &mut Script, plan: &Plan, next_id: &mut u64) {
             let keys = KeyRange { start: edge(piece), end: Some(edge(piece + 1)) };
             piece += 1;
             *next_id += 1;
-            script.metas.push(meta(*next_id, span.map(|span| (span.start, span.end)), size, keys, (1, 2)));
+            let span = span.map(|span| (span.start, span.end));
+            let effort = plan.reason.effort();
+            script.metas.push(TableMeta { effort, ..meta(*next_id, span, size, keys, (1, 2)) });
         }
     }
     script.deletes = vec![Vec::new(); script.metas.len()];
@@ -280,7 +298,8 @@ fn whatever_the_times_tables_stay_few_and_merging_ends() {
                 let keys = KeyRange { start: start.into(), end: Some(end.into()) };
                 next_id += 1;
                 flushed += bytes;
-                script.metas.push(meta(next_id, Some((span.start, span.end)), bytes, keys, (1, 2)));
+                let flushed = meta(next_id, Some((span.start, span.end)), bytes, keys, (1, 2));
+                script.metas.push(TableMeta { effort: Effort::Quick, ..flushed });
                 script.deletes.push(Vec::new());
             }
             let mut plans = 0;

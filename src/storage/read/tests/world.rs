@@ -7,7 +7,7 @@ use crate::model::{
 use crate::storage::memtable::Memtable;
 use crate::storage::range_delete::RangeDelete;
 use crate::storage::read::{BlockRef, Blocks, Step, View};
-use crate::storage::sstable::{Block, TableBuilder, TableError, TableIndex, TableOptions};
+use crate::storage::sstable::{Block, Effort, TableBuilder, TableError, TableIndex, TableOptions};
 use crate::storage::version::{Table, Version};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -185,7 +185,8 @@ impl World {
         for samples in [true, false] {
             let id = TableId(self.files.len() as u64 + 1);
             let span = samples.then_some((i64::MIN, i64::MAX));
-            let options = TableOptions { store: STORE, id, span, level: 0, bloom_bits: 10 };
+            let options =
+                TableOptions { store: STORE, id, span, level: 0, bloom_bits: 10, effort: Effort::Quick };
             let mut builder = TableBuilder::new(options);
             for ((series, slot, seqno), value) in &entries {
                 if (slot.class() == SlotClass::Time) == samples {

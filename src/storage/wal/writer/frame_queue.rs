@@ -8,6 +8,7 @@ use super::super::segment::SEGMENT_HEADER_BYTES;
 use super::placement::Plan;
 use crate::limits::{PAGE_BYTES, WAL_FRAME_BYTES_TARGET};
 use crate::model::{SegmentSeq, Seqno};
+use crate::teeth::{Bug, planted};
 use std::collections::VecDeque;
 
 /// Completions of one frame that may leave it where it was before the device counts as broken.
@@ -221,6 +222,7 @@ impl FrameQueue {
         let frame = &mut self.frames[index];
         let left = frame.bytes_left();
         assert!(bytes <= left, "{bytes} bytes written of {left}");
+        let bytes = if bytes > 0 && planted(Bug::IgnoreShortWrite) { left } else { bytes };
         if bytes == left {
             frame.state = FrameState::Written;
             frame.done += bytes;

@@ -33,10 +33,10 @@ use super::frame::{FrameHeader, FrameKind, Life, frame_pages};
 use super::policy::SyncPolicy;
 use super::record::{Record, RecordEncoder, record_bytes};
 use super::segment::{PreviousSegment, SEGMENT_PAGES_MIN, SegmentHeader, SegmentSpec};
-use super::teeth::{PlantedBug, planted};
 use crate::encoding::checksum;
 use crate::limits::{PAGE_BYTES, WAL_WRITES_IN_FLIGHT_MAX};
 use crate::model::{Lsn, SegmentSeq, Seqno};
+use crate::teeth::{Bug, planted};
 use std::collections::VecDeque;
 
 /// The log of one core slot, as a state machine: see the module header.
@@ -229,6 +229,9 @@ impl StreamWriter {
     /// Replies up to here may leave.
     #[must_use]
     pub fn acked(&self) -> Lsn {
+        if planted(Bug::AckBeforeSync) {
+            return self.staged();
+        }
         match self.options.policy {
             SyncPolicy::Always => self.synced(),
             SyncPolicy::IntervalMs(_) | SyncPolicy::None => self.written(),
@@ -373,13 +376,13 @@ impl StreamWriter {
     fn may_begin_segment(&self) -> bool {
         let next = self.queue.front_segment();
         let mut before = self.live.iter().take_while(|segment| Some(segment.spec.seq) != next);
-        let durable = before.all(|segment| segment.finished) || planted(PlantedBug::SealWithoutSync);
+        let durable = before.all(|segment| segment.finished) || planted(Bug::SealWithoutSync);
         self.queue.none_issued() && durable
     }
 
     fn issue(&mut self, index: usize) -> WalIo {
         let id = self.take_id();
-        let durable = self.options.policy == SyncPolicy::Always && !planted(PlantedBug::ReplyBeforeSync);
+        let durable = self.options.policy == SyncPolicy::Always && !planted(Bug::SkipWalSync);
         let frame = self.queue.issue(index, id);
         let (seq, offset, bytes) = (frame.segment, frame.offset_left(), frame.bytes_left());
         self.to_encode = Some(id);
@@ -454,6 +457,8 @@ impl StreamWriter {
         if self.poisoned() {
             return;
         }
+        let is_again = outcome == WalOutcome::Failed && planted(Bug::RetrySyncAfterEio);
+        let outcome = if is_again { WalOutcome::NotDone } else { outcome };
         match (self.sync.filter(|sync| sync.id == id), outcome) {
             (_, WalOutcome::Failed) => self.state = State::Poisoned,
             (Some(sync), WalOutcome::Synced) => self.sync_done(sync),

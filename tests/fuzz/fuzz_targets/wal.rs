@@ -1,0 +1,7 @@
+//! libFuzzer drives the body `wal`.
+#![no_main]
+
+#[path = "../bodies/mod.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| bodies::run("wal", input));

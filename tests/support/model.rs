@@ -1,0 +1,232 @@
+//! What a writer sent, what was acknowledged, and what a crash may have left of it.
+//!
+//! Each key has one writer. Its states after each prefix of what the writer sent are the only ones that recovery may
+//! show, and the prefix must reach as far as the last acknowledged change.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What one key holds. Samples are kept by their bits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum State {
+    #[default]
+    Absent,
+    Text(Vec<u8>),
+    Series(BTreeMap<i64, u64>),
+}
+
+/// TS.ADD's ON_DUPLICATE.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Policy {
+    Block,
+    First,
+    Last,
+    Sum,
+}
+
+impl Policy {
+    pub(crate) const ALL: [Self; 4] = [Self::Block, Self::First, Self::Last, Self::Sum];
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Block => "BLOCK",
+            Self::First => "FIRST",
+            Self::Last => "LAST",
+            Self::Sum => "SUM",
+        }
+    }
+}
+
+/// What a request does to one key.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// SET.
+    Set(Vec<u8>),
+    /// DEL, FLUSHALL, a delete of the series or of a prefix.
+    Delete,
+    /// TS.ADD.
+    Add { time: i64, value: f64, policy: Policy },
+    /// A native PUT or the part of a batch that goes to this key: whole or absent.
+    Put(Vec<(i64, f64)>),
+    /// TS.DEL, and the native delete of a time range.
+    DeleteTimes { from: i64, to: i64, keeps_series: bool },
+}
+
+impl State {
+    /// How many samples it holds within the times.
+    pub(crate) fn count(&self, from: i64, to: i64) -> i64 {
+        match self {
+            Self::Series(samples) => i64::try_from(samples.range(from..=to).count()).unwrap(),
+            Self::Absent | Self::Text(_) => 0,
+        }
+    }
+    /// Applies a change; says whether it was accepted (a blocked duplicate is not).
+    pub(crate) fn apply(&mut self, change: &Change) -> bool {
+        match change {
+            Change::Set(text) => *self = Self::Text(text.clone()),
+            Change::Delete => *self = Self::Absent,
+            Change::Add { time, value, policy } => {
+                let samples = self.samples();
+                let old = samples.get(time).copied().map(f64::from_bits);
+                let new = match (old, policy) {
+                    (None, _) | (Some(_), Policy::Last) => *value,
+                    (Some(old), Policy::First) => old,
+                    (Some(old), Policy::Sum) => old + *value,
+                    (Some(_), Policy::Block) => return false,
+                };
+                samples.insert(*time, new.to_bits());
+            }
+            Change::Put(entries) => {
+                let samples = self.samples();
+                samples.extend(entries.iter().map(|(time, value)| (*time, value.to_bits())));
+            }
+            Change::DeleteTimes { from, to, keeps_series } => {
+                if let Self::Series(samples) = self {
+                    samples.retain(|time, _| !(*from..=*to).contains(time));
+                    if samples.is_empty() && !keeps_series {
+                        *self = Self::Absent;
+                    }
+                }
+            }
+        }
+        true
+    }
+    fn samples(&mut self) -> &mut BTreeMap<i64, u64> {
+        if !matches!(self, Self::Series(_)) {
+            *self = Self::Series(BTreeMap::new());
+        }
+        match self {
+            Self::Series(samples) => samples,
+            Self::Absent | Self::Text(_) => unreachable!("made a series above"),
+        }
+    }
+}
+
+/// What one writer owns and did since the last recovery.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) keys: Vec<Vec<u8>>,
+    /// What the last recovery showed.
+    base: Vec<State>,
+    /// As if all that was sent had been done.
+    pub(crate) current: Vec<State>,
+    /// Changes in the order they were sent: key, change, number of the request.
+    sent: Vec<(usize, Change, usize)>,
+    /// Requests, and when each was acknowledged, if it was.
+    acked: Vec<Option<Instant>>,
+    /// Whether changes of different keys are done in the order they were sent too: one stream, and nothing is read first.
+    pub(crate) ordered: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(keys: Vec<Vec<u8>>) -> Self {
+        let base = vec![State::Absent; keys.len()];
+        Self { keys, current: base.clone(), base, sent: Vec::new(), acked: Vec::new(), ordered: false }
+    }
+    /// Notes a request that is about to be sent; its number. Says for each change whether it will be accepted.
+    pub(crate) fn send(&mut self, changes: Vec<(usize, Change)>) -> (usize, Vec<bool>) {
+        let request = self.acked.len();
+        self.acked.push(None);
+        let mut accepted = Vec::new();
+        for (key, change) in changes {
+            accepted.push(self.current[key].apply(&change));
+            self.sent.push((key, change, request));
+        }
+        (request, accepted)
+    }
+    /// Notes that a request's reply has come.
+    pub(crate) fn acknowledge(&mut self, request: usize) {
+        self.acked[request] = Some(Instant::now());
+    }
+    /// Requests acknowledged since the last recovery.
+    pub(crate) fn acks(&self) -> usize {
+        self.acked.iter().flatten().count()
+    }
+    /// Takes acknowledgements after `moment` as not given: a power cut may take back what they stood for.
+    pub(crate) fn forgive_after(&mut self, moment: Instant) {
+        self.acked.iter_mut().filter(|acked| **acked > Some(moment)).for_each(|acked| *acked = None);
+    }
+    /// Compares what recovery shows with what it may show, and starts again from there.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub(crate) fn settle(&mut self, recovered: &[State]) -> Result<(), String> {
+        // Bit n: the key's state is the one after the first n changes sent.
+        let mut fits_all = vec![true; self.sent.len() + 1];
+        for (key, found) in recovered.iter().enumerate() {
+            let mut state = self.base[key].clone();
+            let owed =
+                self.sent.iter().rposition(|(at, _, request)| *at == key && self.acked[*request].is_some());
+            let owed = owed.map_or(0, |index| index + 1);
+            let mut fits = state == *found;
+            let mut fits_any = fits && owed == 0;
+            fits_all[0] &= fits_any;
+            for (index, (at, change, _)) in self.sent.iter().enumerate() {
+                if *at == key {
+                    state.apply(change);
+                    fits = state == *found;
+                }
+                let is_candidate = fits && index + 1 >= owed;
+                fits_any |= is_candidate;
+                fits_all[index + 1] &= is_candidate;
+            }
+            if !fits_any {
+                return Err(self.describe(key, found, owed));
+            }
+        }
+        // A request is whole or absent: no prefix that ends within one counts.
+        let ends_request = |index: usize| match (
+            index.checked_sub(1).and_then(|last| self.sent.get(last)),
+            self.sent.get(index),
+        ) {
+            (Some((_, _, before)), Some((_, _, after))) => before != after,
+            (None, _) | (_, None) => true,
+        };
+        let fits_one = fits_all.iter().enumerate().any(|(index, fits)| *fits && ends_request(index));
+        if self.ordered && !fits_one {
+            return Err("the keys of one ordered writer show no common prefix of what was sent".to_owned());
+        }
+        self.base = recovered.to_vec();
+        self.current = self.base.clone();
+        self.sent.clear();
+        self.acked.clear();
+        Ok(())
+    }
+
+    fn describe(&self, key: usize, found: &State, owed: usize) -> String {
+        let changes: Vec<_> = self.sent.iter().enumerate().filter(|(_, (at, _, _))| *at == key).collect();
+        let mut text = format!("key {}: recovered {}", self.keys[key].escape_ascii(), brief(found));
+        let mut state = self.base[key].clone();
+        text += &format!(
+            "\n  before: {}; acknowledged through change {owed} of {}",
+            brief(&state),
+            self.sent.len()
+        );
+        for (index, (_, change, request)) in changes {
+            state.apply(change);
+            if index + 12 >= owed {
+                let acked = if self.acked[*request].is_some() { "acked" } else { "unacked" };
+                text += &format!("\n  {} {acked} {change:?} -> {}", index + 1, brief(&state));
+            }
+        }
+        let mut text: String = text.chars().take(6000).collect();
+        if let (State::Series(found), State::Series(last)) = (found, &state) {
+            let lost: Vec<_> =
+                last.iter().filter(|(time, value)| found.get(time) != Some(value)).take(5).collect();
+            let extra: Vec<_> =
+                found.iter().filter(|(time, value)| last.get(time) != Some(value)).take(5).collect();
+            text += &format!("\n  against the last state, missing: {lost:?}; beyond it: {extra:?}");
+        }
+        text
+    }
+}
+
+fn brief(state: &State) -> String {
+    match state {
+        State::Absent => "nothing".to_owned(),
+        State::Text(text) => format!("{} bytes '{}'", text.len(), text[..text.len().min(24)].escape_ascii()),
+        State::Series(samples) => {
+            let last = samples.last_key_value().map(|(time, value)| (*time, f64::from_bits(*value)));
+            format!("{} samples, last {last:?}", samples.len())
+        }
+    }
+}

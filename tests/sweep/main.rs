@@ -1,0 +1,18 @@
+//! Sweeps of the simulated node: a crash at every disk operation, a failure of every disk operation, engine seeds, bits
+//! that rot. Each prints what it reached; a failure prints the command that replays it.
+//!
+//! | variable | means | default |
+//! |---|---|---|
+//! | `TSKV_THOROUGH` | every place instead of a sample of them | unset |
+//! | `TSKV_ENGINE_SEEDS` | engine seeds | 60, thorough 5,000 |
+//! | `TSKV_ROT_FLIPS` | flipped bits | 200, thorough 5,000 |
+//! | `TSKV_SWEEP_CRASH=CORES/OPERATION/VARIANT` | this crash only | |
+//! | `TSKV_SWEEP_FAULT=N` | this failure only, by its number in the list | |
+//! | `TSKV_ENGINE_SEED=N`, `TSKV_ROT_FLIP=BASE/N` | this one only | |
+#![expect(clippy::unwrap_used, reason = "a failed step of a test fails the test")]
+
+mod crash;
+mod engine;
+mod fault;
+mod rot;
+mod run;
