@@ -11,8 +11,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What the tests run, and the Debian package that holds it.
-TOOLS=(redis-cli:redis-tools redis-benchmark:redis-tools promtool:prometheus python3:python3 strace:strace
-    systemd-analyze:systemd unshare:util-linux mount:mount nft:nftables ip:iproute2)
+TOOLS=(redis-cli:redis-tools redis-benchmark:redis-tools redis-server:redis-server promtool:prometheus python3:python3
+    strace:strace systemd-analyze:systemd unshare:util-linux mount:mount nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs
+    mkfs.xfs:xfsprogs)
 PYTHON=tests/.venv/bin/python
 REQUIREMENTS=tests/requirements.txt
 LOGS=target/test-logs
@@ -85,6 +86,9 @@ make_python_environment() {
 # Whether this machine cannot do what a test says it skipped for.
 machine_lacks() {
     case $1 in
+    loop) ! losetup -f > /dev/null 2>&1 ;;
+    fuse) ! [ -c /dev/fuse ] || [ "$(id -u)" != 0 ] ;;
+    xfs) ! command -v mkfs.xfs > /dev/null || ! { grep -qw xfs /proc/filesystems || modprobe -n xfs 2> /dev/null; } ;;
     mount) ! unshare -m mount -t tmpfs -o size=1m none /mnt 2> /dev/null ;;
     io_uring) [ "$(cat /proc/sys/kernel/io_uring_disabled 2> /dev/null || echo 0)" != 0 ] ;;
     address) [ "$(hostname -I 2> /dev/null | wc -w)" = 0 ] ;;
@@ -134,7 +138,10 @@ fi
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --all-targets -- -D warnings
 # The seeded suites get their time below, optimised; here they run just long enough to be seen to work.
-step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_SIM_SECONDS=5 TSKV_ROT_SECONDS=1 cargo test --no-fail-fast --lib --bins --tests
+step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_DISK_CUTS=2 TSKV_DISK_FAILURES=1 TSKV_DISK_FULL_CYCLES=4 \
+    TSKV_DISK_BLOCK_ROUNDS=16 TSKV_SIM_SECONDS=5 TSKV_ROT_SECONDS=1 cargo test --no-fail-fast --lib --bins --tests
+step 'canaries' cargo test --test backend_contract -- --show-output canary
+step 'loom models' env RUSTFLAGS='--cfg loom' cargo test --lib --target-dir target/loom models -- --show-output
 step 'benchmarks, tiny' cargo test --no-fail-fast --bench '*'
 step 'doc tests' cargo test --doc
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
@@ -148,6 +155,10 @@ step 'seeded: sweeps' env TSKV_THOROUGH=1 "${seeded[@]}" --test sweep -- --show-
 step 'seeded: rot' env TSKV_ROT_SECONDS=20 "${seeded[@]}" --test rot -- --show-output in_memory
 step 'seeded: fairness' "${seeded[@]}" --test hostile -- --show-output --test-threads 1 fairness
 step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
+step 'seeded: decoders' env TSKV_FUZZ_SECONDS=3 "${seeded[@]}" --test decoders -- --show-output
+step 'seeded: differential' env TSKV_DIFFERENTIAL_SECONDS=8 "${seeded[@]}" --test differential -- --show-output
+# Power cuts, failing disks and full ones: real file systems, so real time.
+step 'seeded: disks' "${seeded[@]}" --test disks -- --show-output
 if [ -e tests/simulation.rs ]; then
     step 'seeded: simulation' env TSKV_SIM_SECONDS=120 TSKV_SIM_SEEDS_MIN=200 \
         "${seeded[@]}" --test simulation -- --show-output
@@ -157,8 +168,9 @@ echo
 echo "ran on $(nproc) CPUs, Linux $(uname -r), in $SECONDS s; logs in $LOGS:"
 printf '  %s\n' "${summary[@]}"
 echo "the seeded suites reached:"
-grep -hE '^kill -9, |^[0-9]+ (seeds? in|rotten stores) |^(crash|fault) sweep|^engine: |^rot: |^WAL cuts: ' "$LOGS"/seeded*.log |
-    sed 's/^/  /' || echo '  nothing that they told'
+counts='^kill -9, |^disk (cuts|failures|full)|^[0-9]+ (seeds? in|rotten stores) |^(crash|fault) sweep|^engine: |^rot: '
+counts+='|^WAL cuts: |^(fuzz|differential|canaries)[ :]'
+grep -hE "$counts" "$LOGS"/{seeded,canaries}*.log | sed 's/^/  /' || echo '  nothing that they told'
 report_skips
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

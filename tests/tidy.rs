@@ -62,7 +62,7 @@ const UNSAFE_FILES: [&str; 16] = [
     "src/io/os_files.rs",
     "src/io/sys/clock.rs",
     "src/io/sys/cpu.rs",
-    "src/io/sys/event_fd.rs",
+    "src/io/sys/event_fd/counter.rs",
     "src/io/sys/rlimit.rs",
     "src/io/sys/socket.rs",
     "src/io/sys/thread.rs",

@@ -11,10 +11,10 @@ pub(super) enum CliError {
     Usage(String),
     /// It was tried and failed; exit status 1.
     Failed(String),
-    /// It was tried and ended otherwise than hoped for, with an exit status of its own.
-    Status(u8, String),
     /// Bytes of the store are damaged or missing; exit status 3, which no restart changes.
     Damaged(String),
+    /// It was tried and ended otherwise than hoped for, with an exit status of its own.
+    Status(u8, String),
     /// It worked and the answer is no, already said; exit status 1.
     Negative,
     /// Nobody reads our output any more, as in `tskv scan … | head`; quiet, exit status 141 as the shell shows SIGPIPE.
@@ -45,13 +45,13 @@ impl CliError {
                 eprintln!("tskv: {message}");
                 ExitCode::FAILURE
             }
-            Self::Status(status, message) => {
-                eprintln!("tskv: {message}");
-                ExitCode::from(*status)
-            }
             Self::Damaged(message) => {
                 eprintln!("tskv: {message}");
                 ExitCode::from(3)
+            }
+            Self::Status(status, message) => {
+                eprintln!("tskv: {message}");
+                ExitCode::from(*status)
             }
             Self::Negative => ExitCode::FAILURE,
             Self::OutputClosed => ExitCode::from(141),

@@ -212,6 +212,11 @@ pub enum JobError {
     Stopped,
     /// The disk is full; it is tried again.
     OutOfSpace,
+    /// A shard's log has failed: what it holds in memory is not written before a restart.
+    LogFailed {
+        /// The shard.
+        shard: u16,
+    },
     /// The machine refused something.
     Io {
         /// What was tried.
@@ -238,6 +243,12 @@ impl fmt::Display for JobError {
         match self {
             Self::Stopped => f.write_str("stopped because the store is being closed"),
             Self::OutOfSpace => f.write_str("the disk is full"),
+            Self::LogFailed { shard } => {
+                write!(
+                    f,
+                    "the log of core {shard} failed: nothing more is written before the daemon is restarted"
+                )
+            }
             Self::Io { doing, file, source } => write!(f, "{doing} {}: {source}", file.display()),
             Self::Table(error) => error.fmt(f),
         }
@@ -248,7 +259,7 @@ impl std::error::Error for JobError {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Table(error) => Some(error),
-            Self::Stopped | Self::OutOfSpace => None,
+            Self::Stopped | Self::OutOfSpace | Self::LogFailed { .. } => None,
         }
     }
 }
@@ -262,7 +273,7 @@ impl From<JobError> for OpenError {
         match error {
             JobError::Io { doing, file, source } => Self::Io { doing, file, source },
             JobError::Table(error) => Self::Table(error),
-            JobError::OutOfSpace | JobError::Stopped => Self::Io {
+            JobError::OutOfSpace | JobError::Stopped | JobError::LogFailed { .. } => Self::Io {
                 doing: "writing to",
                 file: PathBuf::new(),
                 source: io::ErrorKind::StorageFull.into(),

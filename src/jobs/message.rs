@@ -52,6 +52,14 @@ pub enum ToCoordinator {
         /// As in the request.
         ticket: u64,
     },
+    /// Answers `FreezeNow` too: the shard's log has failed, so that what it holds in memory is not written before a
+    /// restart.
+    FreezeFailed {
+        /// The shard.
+        shard: u16,
+        /// As in the request.
+        ticket: u64,
+    },
     /// Write everything that is in memory now to tables.
     FlushAll {
         /// Called when it is durable there.

@@ -5,15 +5,22 @@
 //! scans), so no core ever waits for another one's ring. Control messages travel on a channel of their own.
 //!
 //! Going to sleep: a core says that it sleeps, then looks once more; a sender publishes, then looks whether the
-//! receiver sleeps. With sequentially consistent fences one of the two sees the other.
+//! receiver sleeps. With sequentially consistent fences one of the two sees the other (`models.rs` tries all orders).
+
+#[cfg(all(test, loom))]
+mod models;
+mod ring;
 
 use crate::io::Waker;
 use crate::limits::MAILBOX_REQUESTS_MAX;
 use crate::model::{Dialect, OperationId, Seqno, StoredCommand};
-use rtrb::{Consumer, Producer, RingBuffer};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, Ordering, fence};
+use ring::{Consumer, Producer, RingBuffer};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::OnceLock;
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// A command for the shard of another core.
@@ -96,6 +103,12 @@ impl Bell {
     pub(crate) fn ring(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake();
+        }
+    }
+    /// Leaves a message that does not go through a mailbox, and wakes the core if it was taken.
+    pub(crate) fn deliver(&self, send: impl FnOnce() -> bool) {
+        if send() {
+            self.ring();
         }
     }
     /// Announces sleep; the core looks at its mailboxes once more after this.

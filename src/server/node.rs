@@ -305,10 +305,8 @@ struct CoreLinks {
 impl ShardLink for CoreLinks {
     fn send(&self, shard: u16, message: ToShard) {
         let core = usize::from(shard);
-        if let (Some(control), Some(bell)) = (self.controls.get(core), self.bells.get(core))
-            && control.send(Control::Shard(message)).is_ok()
-        {
-            bell.ring();
+        if let (Some(control), Some(bell)) = (self.controls.get(core), self.bells.get(core)) {
+            bell.deliver(|| control.send(Control::Shard(message)).is_ok());
         }
     }
     fn shards(&self) -> usize {

@@ -18,6 +18,8 @@ pub enum ShardRequest {
     Segment,
     /// Answers `Event::FreezeNow`: all that was in memory then has been sent for flushing.
     Frozen { ticket: u64 },
+    /// Answers it too: the log has failed, and what is in memory cannot be written before a restart.
+    FreezeFailed { ticket: u64 },
     /// Nothing below this seqno can come back from this shard's log or memory, or be seen by its readers.
     Horizon(Seqno),
 }

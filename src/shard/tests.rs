@@ -200,7 +200,10 @@ impl Rig {
     fn flushes(&self) -> Vec<(u64, Vec<SegmentSeq>)> {
         let flush = |request: &ShardRequest| match request {
             ShardRequest::Flush { memtable, releases, .. } => Some((memtable.id(), releases.clone())),
-            ShardRequest::Segment | ShardRequest::Frozen { .. } | ShardRequest::Horizon(_) => None,
+            ShardRequest::Segment
+            | ShardRequest::Frozen { .. }
+            | ShardRequest::FreezeFailed { .. }
+            | ShardRequest::Horizon(_) => None,
         };
         self.world.requests.iter().filter_map(flush).collect()
     }
@@ -481,6 +484,13 @@ fn a_failed_log_refuses_writes_and_keeps_reading() {
     // What memory says of `a` depends on the write that was lost; `c` is durable.
     assert_eq!(rig.run(&Command::GetAt { series: b"a", time: 1 }), "error: Poisoned");
     assert_eq!(rig.run(&Command::GetAt { series: b"c", time: 1 }), "1=F64(3.0)");
+    // Whoever waits for a flush is told that there will be none.
+    rig.event(Event::FreezeNow { ticket: 5 });
+    rig.event(Event::Maintain);
+    assert!(
+        rig.world.requests.iter().any(|request| matches!(request, ShardRequest::FreezeFailed { ticket: 5 }))
+    );
+    assert!(rig.flushes().is_empty());
 }
 
 #[test]

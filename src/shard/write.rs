@@ -279,7 +279,13 @@ impl Shard {
             let waits = |frozen: &Frozen| frozen.memtable.id() <= through && !frozen.flushing;
             let active_waits = self.memory.active.id() <= through && !self.memory.active.is_empty();
             if active_waits || self.memory.frozen.iter().any(waits) {
-                return;
+                if !self.log.poisoned() {
+                    return;
+                }
+                // What the log does not hold for certain is never written to tables.
+                self.freeze_waiters.pop_front();
+                fx.request(ShardRequest::FreezeFailed { ticket });
+                continue;
             }
             self.freeze_waiters.pop_front();
             fx.request(ShardRequest::Frozen { ticket });

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
 #![expect(clippy::cast_possible_truncation, reason = "patterns and small counts")]
 
+// A sanitizer has an allocator of its own.
+#[cfg(not(tskv_sanitizer))]
 mod canary;
 mod driver;
 mod files;

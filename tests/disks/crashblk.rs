@@ -213,6 +213,7 @@ impl Server {
             return Err(libc::EIO);
         }
         if state.faults.full {
+            state.failed_at.get_or_insert(Instant::now());
             return Err(libc::ENOSPC);
         }
         let place = state.current.get_mut(offset..offset + data.len()).ok_or(libc::EIO)?;

@@ -73,7 +73,7 @@ fn acknowledged_writes_survive_a_disk_that_tears_what_was_not_flushed() {
     if CrashDisk::new(&probe, Kind::Ext4, 8 << 20).is_none() {
         return;
     }
-    let plan = Plan { name: "torn device", cuts: 30, seconds: 60 };
+    let plan = Plan { name: "torn device", cuts: 30, seconds: 60, cuts_min: 20 };
     run(&plan, &workspace, |number, _| {
         let disk = CrashDisk::new(&workspace.directory(&format!("disk{number}")), Kind::Ext4, 160 << 20);
         let disk = disk.unwrap();
@@ -86,7 +86,7 @@ fn acknowledged_writes_survive_a_disk_that_tears_what_was_not_flushed() {
 fn acknowledged_writes_survive_the_shutdown_of_ext4() {
     // An order of syncs that holds only while nothing crashes loses data with the first power cut.
     let Some(workspace) = Workspace::new().filter(|_| has_loop_devices()) else { return };
-    let plan = Plan { name: "ext4 shut down", cuts: 48, seconds: 60 };
+    let plan = Plan { name: "ext4 shut down", cuts: 48, seconds: 60, cuts_min: 40 };
     run(&plan, &workspace, |number, rng| {
         // Without O_DIRECT, which data=journal does not do, the log takes another way into the same file.
         let options = ["noatime", "noatime,data=writeback", "noatime,data=journal"][rng.index(3)];
@@ -101,6 +101,6 @@ fn acknowledged_writes_survive_the_shutdown_of_xfs() {
     if !has_program("mkfs.xfs", "xfs") {
         return;
     }
-    let plan = Plan { name: "xfs shut down", cuts: 16, seconds: 60 };
+    let plan = Plan { name: "xfs shut down", cuts: 16, seconds: 60, cuts_min: 10 };
     run(&plan, &workspace, |number, _| Shutdown::new(&workspace, Kind::Xfs, number, "noatime"));
 }

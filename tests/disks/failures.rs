@@ -79,6 +79,8 @@ fn flush(address: &str) {
 enum Failing {
     Flush,
     Write,
+    /// A device that promised more than it holds: blocks of the log that were written before find no room.
+    Room,
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn a_failed_sync_of_the_log_ends_its_acknowledgements() {
     for round in 0..number_from("TSKV_DISK_FAILURES", 2) {
         for backend in BACKENDS {
             for policy in ["exit", "readonly"] {
-                for failing in [Failing::Flush, Failing::Write] {
+                for failing in [Failing::Flush, Failing::Write, Failing::Room] {
                     let name = format!("{backend}-{policy}-{failing:?}-{round}");
                     let Some(mut bench) = Bench::new(&workspace, &name) else { return };
                     bench.rng = Rng(number_from("TSKV_DISK_SEED", 1) + round);
@@ -121,6 +123,7 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
         bench.disk.set(|faults| match failing {
             Failing::Flush => faults.fail_flush = Some(after),
             Failing::Write => faults.fail_write = Some(after),
+            Failing::Room => faults.full = true,
         });
         let deadline = Instant::now() + Duration::from_secs(20);
         while bench.disk.failed_at().is_none() {

@@ -8,7 +8,9 @@
 
 mod crashblk;
 mod cuts;
+mod demo;
 mod failures;
+mod full;
 mod kernel;
 mod rounds;
 #[path = "../support/mod.rs"]

@@ -1,9 +1,9 @@
 //! Rounds: a daemon is loaded, its disk is cut off under it, and the next start is judged by what was acknowledged
 //! before the cut.
 //!
-//! `TSKV_DISK_CUTS` is how many cuts each test makes at least, however long that takes; without it, as many as the test
-//! says and its time allows. `TSKV_DISK_SECONDS` is that time, `TSKV_DISK_SEED` replays a run, and what is needed to
-//! look into a failure is kept under `TSKV_KEEP_DIR`, or the directory for temporary files.
+//! `TSKV_DISK_CUTS` is how many cuts each test makes, however long that takes; without it, as many as the test says and
+//! its time allows, which `TSKV_DISK_SECONDS` may set. `TSKV_DISK_SEED` replays a run, and what is needed to look into a
+//! failure is kept under `TSKV_KEEP_DIR`, or the directory for temporary files.
 
 use super::support::fleet::{Fleet, Round};
 use super::support::{Daemon, Rng, number_from, tskv};
@@ -34,9 +34,11 @@ pub(crate) trait Medium {
 /// What a test is about.
 pub(crate) struct Plan<'a> {
     pub(crate) name: &'a str,
-    /// How many cuts CI wants, and how long it may take.
+    /// Cuts after which it ends, and how long that may take.
     pub(crate) cuts: u64,
     pub(crate) seconds: u64,
+    /// Fewer say too little: on a slow machine the time is stretched until there are so many.
+    pub(crate) cuts_min: u64,
 }
 
 /// When replies may leave.
@@ -74,18 +76,24 @@ impl<M: Medium> Drop for Witness<'_, M> {
 pub(crate) fn run<M: Medium>(plan: &Plan<'_>, workspace: &Workspace, make: impl Fn(u64, &mut Rng) -> M) {
     let seed = number_from("TSKV_DISK_SEED", 1 + u64::from(std::process::id()));
     let cuts = number_from("TSKV_DISK_CUTS", plan.cuts);
-    let forced = std::env::var_os("TSKV_DISK_CUTS").is_some();
+    let is_set = |variable| std::env::var_os(variable).is_some();
+    let cuts_min = match (is_set("TSKV_DISK_CUTS"), is_set("TSKV_DISK_SECONDS")) {
+        (true, _) => cuts,
+        (false, true) => 1,
+        (false, false) => plan.cuts_min,
+    };
     let until = Instant::now() + Duration::from_secs(number_from("TSKV_DISK_SECONDS", plan.seconds));
+    let goes_on = |done| done < cuts && (done < cuts_min || Instant::now() < until);
     let mut rng = Rng(seed);
     let (mut done, mut acks, mut media) = (0, 0, 0);
-    while done < cuts && (forced || Instant::now() < until) {
+    while goes_on(done) {
         let kept = std::env::var_os("TSKV_KEEP_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let kept = kept.join(format!("tskv-disks-{}-{seed}", plan.name.replace([' ', ','], "-")));
         let medium = make(media, &mut rng);
         let mut witness = Witness { medium, story: String::new(), kept, _workspace: workspace };
         let fleet = Fleet::new(&mut rng);
         let begun = done;
-        while done < cuts.min(begun + LIVES) && (forced || Instant::now() < until) {
+        while goes_on(done) && done < begun + LIVES {
             witness.story = format!(
                 "TSKV_DISK_SEED={seed} TSKV_DISK_CUTS={} cargo test --profile sim --test disks; {}, cut {done}",
                 done + 1,

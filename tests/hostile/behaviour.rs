@@ -329,5 +329,14 @@ fn after_a_failed_log_write_everyone_gets_an_answer() {
         }
     }
     assert!(failed, "no write failed; the log:\n{}", daemon.log());
+    for command in ["flush", "compact", "flush"] {
+        let begun = Instant::now();
+        let output = daemon.run(&[command]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("the log of core"), "{command}: {said}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{command} took {:?}", begun.elapsed());
+    }
+    let mut client = Resp::connect(&daemon.address()).unwrap();
+    assert!(client.ask("SET a 1").error().starts_with("IOERR "), "writes are refused");
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }

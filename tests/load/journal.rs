@@ -6,8 +6,6 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-/// Of a daemon.
-const NO_FLAGS: &[&str] = &[];
 /// Each workload that has a journal.
 const WORKLOADS: [&[&str]; 4] = [
     &["--workload", "kv", "--keys", "500", "--ratio", "3:1"],
@@ -30,7 +28,7 @@ fn verification_finds_a_write_that_was_lost() {
     // A verification that finds nothing in a broken store blesses every store.
     let directory = tempfile::tempdir().unwrap();
     for (index, workload) in WORKLOADS.into_iter().enumerate() {
-        let daemon = Daemon::start(&directory.path().join(format!("store-{index}")), NO_FLAGS);
+        let daemon = Daemon::start(&directory.path().join(format!("store-{index}")), &[] as &[&str]);
         let (address, journal) = (daemon.address(), directory.path().join(format!("journal-{index}")));
         let flags = ["-q", "-n", "400", "-c", "4", "--journal", journal.to_str().unwrap()];
         let output = bench(&address, &[&flags[..], workload].concat());
@@ -58,7 +56,7 @@ fn what_was_acknowledged_before_a_kill_is_verified_after_it() {
     let directory = tempfile::tempdir().unwrap();
     let (store, journal) = (directory.path().join("store"), directory.path().join("journal"));
     let json = directory.path().join("result.json");
-    let daemon = Daemon::start(&store, NO_FLAGS);
+    let daemon = Daemon::start(&store, &[] as &[&str]);
     let address = daemon.address();
     let flags = [
         "-q",
@@ -84,7 +82,7 @@ fn what_was_acknowledged_before_a_kill_is_verified_after_it() {
     assert_eq!(finished.output.status.code(), Some(4), "a run without a server is not fine");
     let printed = String::from_utf8_lossy(&finished.output.stdout).into_owned();
     assert!(printed.contains("4 connections were lost"), "{printed}");
-    let daemon = Daemon::start(&store, NO_FLAGS);
+    let daemon = Daemon::start(&store, &[] as &[&str]);
     let (status, said) = verify(&daemon.address(), &journal);
     assert_eq!(status, Some(0), "{said}");
     assert!(!said.starts_with("0 acknowledged"), "{said}");
@@ -95,7 +93,7 @@ fn an_interrupted_run_reports_what_it_has() {
     // An hour's run that was stopped in its last minute would be lost.
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("result.json");
-    let daemon = Daemon::start(&directory.path().join("store"), NO_FLAGS);
+    let daemon = Daemon::start(&directory.path().join("store"), &[] as &[&str]);
     let child = start(&["-q", "-d", "60s", "-c", "2", "--addr", &daemon.address()], &json);
     let pid = child.id().to_string();
     // The warm-up has passed: a tenth, at most 5 s.

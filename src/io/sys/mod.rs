@@ -19,6 +19,9 @@ pub use rlimit::{open_files_limit, raise_open_files_limit};
 pub use socket::{close_listener, close_socket, peer_address};
 pub use thread::{ThreadSpawner, lower_thread_priority, spawn_thread};
 
+#[cfg(loom)]
+pub(crate) use event_fd::EventFd;
+#[cfg(not(loom))]
 pub(in crate::io) use event_fd::EventFd;
 pub(in crate::io) use socket::{accept, receive, send, set_nonblocking};
 

@@ -59,6 +59,14 @@ impl Coordinator {
         }
     }
 
+    /// A shard's log has failed: whoever waits for it to be flushed is told, for it never will be.
+    pub(super) fn freeze_failed(&mut self, shard: u16, answered: u64) {
+        let asked = |barrier: &mut Barrier| matches!(barrier.phase, Phase::Freeze { ticket, .. } if ticket == answered);
+        if let Some(barrier) = self.barriers.active.take_if(asked) {
+            (barrier.done)(Err(JobError::LogFailed { shard }));
+        }
+    }
+
     pub(super) fn barrier_horizon(&mut self, shard: u16) {
         if let Some(Barrier { phase: Phase::Horizon { missing }, .. }) = &mut self.barriers.active {
             missing.remove(&shard);
@@ -199,6 +207,7 @@ fn copy(error: &JobError) -> JobError {
     match error {
         JobError::Stopped => JobError::Stopped,
         JobError::OutOfSpace => JobError::OutOfSpace,
+        JobError::LogFailed { shard } => JobError::LogFailed { shard: *shard },
         JobError::Io { doing, file, source } => JobError::Io {
             doing,
             file: file.clone(),

@@ -205,6 +205,7 @@ impl Coordinator {
             Some(ToCoordinator::NeedSegment { shard }) => self.segment_needs.push_back(shard),
             Some(ToCoordinator::Horizon { shard, seqno }) => self.take_horizon(shard, seqno),
             Some(ToCoordinator::Frozen { shard, ticket }) => self.take_frozen(shard, ticket),
+            Some(ToCoordinator::FreezeFailed { shard, ticket }) => self.freeze_failed(shard, ticket),
             Some(ToCoordinator::FlushAll { done }) => self.begin_barrier(false, done),
             Some(ToCoordinator::CompactAll { done }) => self.begin_barrier(true, done),
             Some(ToCoordinator::Shutdown { done }) => self.begin_shutdown(done),

@@ -522,6 +522,7 @@ impl<B: Backend> CoreLoop<B> {
                 }
                 ShardRequest::Segment => ToCoordinator::NeedSegment { shard },
                 ShardRequest::Frozen { ticket } => ToCoordinator::Frozen { shard, ticket },
+                ShardRequest::FreezeFailed { ticket } => ToCoordinator::FreezeFailed { shard, ticket },
                 ShardRequest::Horizon(seqno) => ToCoordinator::Horizon { shard, seqno },
             });
         }
