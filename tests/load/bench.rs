@@ -3,6 +3,7 @@
 use crate::support::tskv;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
+use std::sync::Mutex;
 use tskv::load::RunResult;
 
 /// A finished run.
@@ -35,9 +36,13 @@ pub(crate) fn run(flags: &[&str]) -> Finished {
     finish(start(flags, &json), &json)
 }
 
+/// One measurement of time at a time: two would disturb each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Repeats a measurement that this machine's other work may have disturbed: it fails when it fails each time.
 pub(crate) fn undisturbed(mut measure: impl FnMut() -> Result<(), String>) {
     const ATTEMPTS: usize = 4;
+    let _alone = ALONE.lock();
     let failures: Vec<String> = (0..ATTEMPTS).map_while(|_| measure().err()).collect();
     assert!(failures.len() < ATTEMPTS, "each attempt failed:\n{}", failures.join("\n"));
 }

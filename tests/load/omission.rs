@@ -21,7 +21,7 @@ fn a_stall_is_counted_for_each_request_that_was_due() {
 
 fn measure() -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&directory.path().join("store"), &["--sync".to_owned(), "none".to_owned()]);
+    let daemon = Daemon::start(&directory.path().join("store"), &["--sync", "none"]);
     let json = directory.path().join("result.json");
     let (address, duration) = (daemon.address(), format!("{}ms", (PERIOD * PAUSES).as_millis()));
     // Four requests in flight: those that wait for a place are the ones that a service time knows nothing of.
