@@ -39,6 +39,7 @@ stopping=
 running=
 mkdir -p "$keep"
 keep=$(cd "$keep" && pwd)
+export TMPDIR=$keep
 
 totals() {
     printf '%s after %d min: %d simulated seeds, %d kills, %d ext4 + %d xfs + %d torn-device cuts, %d failed syncs, %d fill cycles; %d failures\n' \
@@ -74,12 +75,14 @@ turn() {
         mkdir -p "$folder"
         { printf '%q ' "$@" && echo; } > "$folder/COMMAND"
         mv "$log" "$folder/LOG"
-        find "$keep" -maxdepth 1 -name 'tskv-*' -newer "$folder/COMMAND" -prune -o -maxdepth 1 -name 'tskv-*' -exec mv -t "$folder" {} +
+        find "$keep" -maxdepth 1 -name 'tskv-*' -exec mv -t "$folder" {} +
         echo "FAILED: $name; all about it is in $folder"
         grep -E 'SEED|^seed |--seed ' "$folder/LOG" | head -n 3
     else
         rm -f "$log"
     fi
+    # What a suite that was stopped has left; its mounts have gone with it.
+    rm -rf "$keep"/.tmp*
     return 0
 }
 
@@ -137,7 +140,7 @@ while [ -z "$stopping" ] && { [ "$seconds" = 0 ] || [ $SECONDS -lt "$seconds" ];
         fi
     fi
     if is_wanted kill; then
-        turn kill env TMPDIR="$keep" TSKV_CRASH_SEED="$seed" TSKV_CRASH_SECONDS="$TURN_SECONDS" \
+        turn kill env TSKV_CRASH_SEED="$seed" TSKV_CRASH_SECONDS="$TURN_SECONDS" \
             "$crash" --show-output kill_9
     fi
     if is_wanted disks; then

@@ -319,7 +319,7 @@ fn writes_are_refused_while_the_disk_is_full_and_resume_by_themselves() {
             free(&at);
             store.await_resumption();
             store.judge("with space again");
-            if cycle % 2 == 0 {
+            if cycle.is_multiple_of(2) {
                 store.restart();
                 store.judge("after a kill");
             }
