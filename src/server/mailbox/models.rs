@@ -11,6 +11,7 @@
 use super::{Arrival, Bell, ForwardedReply, ForwardedRequest, Mailboxes, ReplySummary, RequestBody};
 use crate::io::Waker;
 use crate::io::sys::EventFd;
+use crate::limits::MAILBOX_REQUESTS_MAX;
 use crate::model::{Command, ConnectionId, Dialect, OperationId, Seqno};
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc as SharedFile, Mutex};
@@ -49,7 +50,7 @@ struct Core {
 impl Core {
     /// Cores with wakers that nobody has to wait for.
     fn all(count: usize) -> Vec<Self> {
-        let (mailboxes, bells) = Mailboxes::for_cores(count);
+        let (mailboxes, bells) = Mailboxes::for_cores(count, MAILBOX_REQUESTS_MAX);
         let equip = |(mailboxes, bell): (Mailboxes, &Bell)| {
             let waker = Arc::new(EventFd::new(None).expect("a model"));
             bell.set_waker(Arc::clone(&waker) as Waker);
