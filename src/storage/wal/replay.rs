@@ -15,7 +15,7 @@
 use super::error::WalError;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, Life};
 use super::record::{Record, RecordDecoder};
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, VERSION};
+use super::segment::{HeaderPage, SEGMENT_HEADER_BYTES, SegmentHeader, VERSION};
 use crate::encoding::{Corruption, checksum};
 use crate::limits::PAGE_BYTES;
 use crate::model::{SegmentSeq, Seqno, StoreId, StreamId};
@@ -353,10 +353,13 @@ impl<'a> Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Whether a page holds what is left of a frame of this life.
+    /// Whether a page holds what is left of a frame of this life, or this life's header page, which went astray.
     fn has_trace(&mut self, offset: u64) -> Result<bool, WalError> {
-        let bytes = self.window.bytes(self.input, offset, FRAME_HEADER_BYTES)?;
-        Ok(FrameHeader::leaves_a_trace(bytes, self.life))
+        let life = self.life;
+        let bytes = self.window.bytes(self.input, offset, SEGMENT_HEADER_BYTES)?;
+        let is_own = |page: &HeaderPage| page.header.seq == life.seq && page.header.salt == life.salt;
+        Ok(FrameHeader::leaves_a_trace(bytes, life)
+            || SegmentHeader::decode(bytes).as_ref().is_some_and(is_own))
     }
     /// Whether something stands where the last whole frame left zeros: a sector of what came later went there.
     fn filler_is_written(&mut self) -> Result<bool, WalError> {

@@ -81,7 +81,8 @@ fn what_follows_the_prefix_is_not_needed(bytes: &[u8], end: &SegmentEnd, log: &L
     cut[kept..].fill(0);
     let mut again = Log::default();
     let of_cut = replay(&cut, &mut |_, record| again.count(record)).expect("the prefix is whole");
-    assert_eq!((of_cut.end_offset, of_cut.torn_bytes), (end.end_offset, 0));
+    // What stands in the filler of the prefix's last page may still count as torn.
+    assert_eq!(of_cut.end_offset, end.end_offset);
     assert!(again.text == log.text, "a prefix depends on what follows it");
 }
 
