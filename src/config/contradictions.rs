@@ -59,9 +59,12 @@ fn addresses(config: &Config) -> Result<(), String> {
 /// The largest write is a SET that replaces a series: a delete and a value, in one frame of one segment.
 fn log_segment(config: &Config) -> Result<(), String> {
     let series = [0; limits::SERIES_BYTES_MAX];
-    let value = vec![0; config.max_value_bytes];
-    let put = Record::Put { series: &series, slot: Slot::Timeless, value: Value::Bytes(&value) };
-    let needed = record_bytes(&put) + record_bytes(&Record::Delete(DeleteScope::Series { series: &series }));
+    let empty = Record::Put { series: &series, slot: Slot::Timeless, value: Value::Bytes(&[]) };
+    // The length of the value is a varint: one byte for an empty one.
+    let bits = usize::BITS - config.max_value_bytes.leading_zeros();
+    let length_bytes = bits.div_ceil(7).max(1) as usize;
+    let put_bytes = record_bytes(&empty) - 1 + length_bytes + config.max_value_bytes;
+    let needed = put_bytes + record_bytes(&Record::Delete(DeleteScope::Series { series: &series }));
     let has = record_bytes_max(config.wal_segment_bytes);
     if needed <= has {
         return Ok(());

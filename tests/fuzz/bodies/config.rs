@@ -11,7 +11,7 @@ use tskv::config::{Config, ConfigError, FLAGS, Loaded, Sources};
 use tskv::limits::PAGE_BYTES;
 
 /// A line of four bytes is an entry of a table; only the operator's own file costs her this much.
-const FACTOR: usize = 2500;
+const FACTOR: usize = 400;
 /// Files are read with room for the longest that is allowed.
 const READ_BYTES: usize = 2 << 20;
 
