@@ -324,6 +324,11 @@ impl Shard {
     pub fn is_poisoned(&self) -> bool {
         self.log.poisoned()
     }
+    /// Whether a sync of the log has failed, so that what was acknowledged before it may never become durable.
+    #[must_use]
+    pub fn has_failed_sync(&self) -> bool {
+        self.log.sync_failed()
+    }
     /// Whether the log has nothing staged or in flight.
     #[must_use]
     pub fn is_log_idle(&self) -> bool {

@@ -147,6 +147,10 @@ impl Node {
     pub(super) fn has_shut_down(&self) -> bool {
         self.coordinator.is_finished()
     }
+    /// Whether a sync of some core's log has failed.
+    pub(super) fn has_failed_sync(&self) -> bool {
+        self.cores.iter().any(|(_, _, core)| core.has_failed_sync())
+    }
     /// Turns a core that has something to do, if there is one.
     ///
     /// # Errors

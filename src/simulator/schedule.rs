@@ -50,6 +50,8 @@ pub(super) struct Run {
     losses: Losses,
     /// What a power cut would take now.
     policy: SyncPolicy,
+    /// When the process ended, or a sync of a log failed: nothing that was acknowledged has been synced since.
+    syncs_ended_ns: Option<u64>,
     is_slow: bool,
     /// Where the shards of the life that wrote last were split.
     boundaries: Vec<Box<[u8]>>,
@@ -91,6 +93,7 @@ impl Run {
             scan_credit: 1,
             losses: Losses::Nothing,
             policy: SyncPolicy::Always,
+            syncs_ended_ns: None,
             is_slow: false,
             boundaries: Vec::new(),
             hung_until_ns: 0,
@@ -219,7 +222,8 @@ impl Run {
     /// Ends the machine or the process.
     fn down(&mut self, kind: Crash) {
         if kind == Crash::PowerCut {
-            let after_ns = self.now_ns().saturating_sub(INTERVAL_LOSS_NS);
+            let ended_ns = self.syncs_ended_ns.unwrap_or(self.now_ns());
+            let after_ns = ended_ns.saturating_sub(INTERVAL_LOSS_NS);
             self.losses = match (self.losses, self.policy) {
                 (losses, SyncPolicy::Always) => losses,
                 (Losses::Nothing, SyncPolicy::IntervalMs(_)) if !self.is_slow => Losses::After(after_ns),
@@ -227,6 +231,7 @@ impl Run {
                 _ => Losses::Anything,
             };
         }
+        self.syncs_ended_ns.get_or_insert(self.world.now().monotonic_ns);
         self.oracle.forget_pending();
         self.hung_until_ns = 0;
         self.world.set_disk_delay(1, 0);
@@ -262,6 +267,7 @@ impl Run {
         judged.map_err(|why| Stop::Wrong(ViolationKind::Recovery, why))?;
         self.losses = Losses::Nothing;
         self.policy = SyncPolicy::Always;
+        self.syncs_ended_ns = None;
         self.boundaries = boundaries;
         self.summary.replayed += node.replayed.0;
         self.summary.torn += node.replayed.1;
@@ -451,6 +457,9 @@ impl Run {
         };
         if !self.world.is_up() {
             return Err(Stop::Down);
+        }
+        if self.syncs_ended_ns.is_none() && self.oracle.rules.machine_fails && node.has_failed_sync() {
+            self.syncs_ended_ns = Some(self.now_ns());
         }
         if !moved && self.dice.chance(1, 4) {
             node.pass_time();

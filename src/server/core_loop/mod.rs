@@ -190,6 +190,11 @@ impl<B: Backend> CoreLoop<B> {
         self.net.mailboxes.has_arrivals()
     }
 
+    /// Whether a sync of the log has failed.
+    pub(crate) fn has_failed_sync(&self) -> bool {
+        self.shard.has_failed_sync()
+    }
+
     fn poll(&mut self, wait: Wait) -> Result<(), Errno> {
         if self.spin_ns > 0 && wait != Wait::No {
             let until = self.now.monotonic_ns.saturating_add(self.spin_ns);

@@ -135,6 +135,45 @@ fn a_failure_poisons_and_nothing_is_acknowledged_or_issued_afterwards() {
 }
 
 #[test]
+fn what_was_acknowledged_before_a_failed_write_is_synced_once() {
+    // A daemon that goes on for its readers would lose it to a power cut hours later: `interval` promises milliseconds.
+    let mut writer = stream(INTERVAL, 2);
+    writer.add_ready(spec(1, 0, 16));
+    let lsn = put(&mut writer, 1);
+    assert_eq!(submit(&mut writer), [(1, 0, 8192, false)]);
+    writer.completed(1, WalOutcome::Written(8192));
+    put(&mut writer, 2);
+    assert_eq!(submit(&mut writer), [(2, 8192, 4096, false)]);
+    put(&mut writer, 3);
+    assert_eq!(submit(&mut writer), [(3, 12288, 4096, false)]);
+    writer.completed(3, WalOutcome::Failed);
+    // Staged and never to be written: the sync covers less.
+    writer.request_sync();
+    assert_eq!(submit(&mut writer), [(4, u64::MAX, 0, true)]);
+    writer.completed(2, WalOutcome::Written(4096));
+    writer.completed(4, WalOutcome::Synced);
+    assert_eq!((writer.acked(), writer.synced()), (lsn, lsn));
+    assert!(writer.poisoned() && !writer.sync_failed() && submit(&mut writer).is_empty());
+}
+
+#[test]
+fn a_sync_that_fails_after_a_write_is_the_last_operation() {
+    // One more sync would succeed and prove nothing.
+    let mut writer = stream(INTERVAL, 1);
+    writer.add_ready(spec(1, 0, 16));
+    put(&mut writer, 1);
+    submit(&mut writer);
+    writer.completed(1, WalOutcome::Written(8192));
+    put(&mut writer, 2);
+    submit(&mut writer);
+    writer.completed(2, WalOutcome::Failed);
+    assert_eq!(submit(&mut writer), [(3, u64::MAX, 0, true)]);
+    writer.completed(3, WalOutcome::Failed);
+    assert!(writer.sync_failed() && submit(&mut writer).is_empty());
+    assert_eq!(writer.synced(), Lsn(0));
+}
+
+#[test]
 fn a_failed_sync_poisons() {
     // The kernel drops dirty pages after a failed sync: a second one would succeed and mean nothing.
     let mut writer = stream(INTERVAL, 1);

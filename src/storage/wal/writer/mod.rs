@@ -20,7 +20,9 @@
 //! - Each page of a segment is written once, except that what a short write left is issued again with the same bytes.
 //! - A segment's first write (header and first frame) is issued only when the segment before is sealed and durable to
 //!   its end, under every policy.
-//! - After a failed write or sync nothing is issued and nothing more is acknowledged.
+//! - After a failed write or sync nothing is written and nothing more is acknowledged. What was written before a failed
+//!   write, and acknowledged under `interval` or `none`, is still synced; after a failed sync nothing is: the kernel may
+//!   have dropped the pages, so another one would prove nothing.
 
 mod frame_queue;
 mod interface;
@@ -72,7 +74,7 @@ pub struct StreamWriter {
 enum State {
     Open,
     Closing,
-    Poisoned,
+    Poisoned { sync_failed: bool },
 }
 
 #[derive(Debug)]
@@ -268,7 +270,13 @@ impl StreamWriter {
     /// A write or sync has failed: nothing more is written or acknowledged.
     #[must_use]
     pub fn poisoned(&self) -> bool {
-        self.state == State::Poisoned
+        matches!(self.state, State::Poisoned { .. })
+    }
+
+    /// A sync has failed: what was written and not synced before may be lost, and no later sync would tell.
+    #[must_use]
+    pub fn sync_failed(&self) -> bool {
+        self.state == State::Poisoned { sync_failed: true }
     }
 
     /// Nothing is staged, in flight, or waiting for a sync. A poisoned stream is never idle again.
@@ -345,10 +353,11 @@ impl StreamWriter {
     pub fn next_io(&mut self) -> Option<WalIo> {
         assert!(self.to_encode.is_none(), "a write was not encoded");
         assert!(self.batch_left.is_none(), "a batch is under way");
-        if self.poisoned() {
-            return None;
-        }
-        let io = self.next_sync().or_else(|| self.next_write());
+        let io = match self.state {
+            State::Poisoned { sync_failed: true } => None,
+            State::Poisoned { sync_failed: false } => self.next_sync(),
+            State::Open | State::Closing => self.next_sync().or_else(|| self.next_write()),
+        };
         self.check_invariants();
         io
     }
@@ -361,7 +370,7 @@ impl StreamWriter {
         let segment = self.live.iter().find(|segment| segment.written_end > segment.durable_end)?;
         let sealed = segment.sealed && !self.queue.holds(segment.spec.seq);
         let requested = self.synced < self.sync_target && self.written >= self.sync_target;
-        if !sealed && !requested {
+        if !sealed && !requested && !self.poisoned() {
             return None;
         }
         let (seq, offset, file) = (segment.spec.seq, segment.written_end, segment.spec.file.clone());
@@ -458,18 +467,19 @@ impl StreamWriter {
         }
     }
 
-    /// Takes the outcome of an operation. After poisoning, outcomes of what was still in flight change nothing.
+    /// Takes the outcome of an operation. After poisoning, outcomes of writes that were still in flight change nothing.
     ///
     /// # Panics
     /// When no operation of this id is in flight, or the outcome cannot be one of it.
     pub fn completed(&mut self, id: u64, outcome: WalOutcome) {
-        if self.poisoned() {
+        let is_sync = self.sync.is_some_and(|sync| sync.id == id);
+        if self.sync_failed() || (self.poisoned() && !is_sync) {
             return;
         }
         let is_again = outcome == WalOutcome::Failed && planted(Bug::RetrySyncAfterEio);
         let outcome = if is_again { WalOutcome::NotDone } else { outcome };
         match (self.sync.filter(|sync| sync.id == id), outcome) {
-            (_, WalOutcome::Failed) => self.state = State::Poisoned,
+            (_, WalOutcome::Failed) => self.state = State::Poisoned { sync_failed: is_sync },
             (Some(sync), WalOutcome::Synced) => self.sync_done(sync),
             (Some(_), WalOutcome::NotDone) => self.sync = None,
             (Some(_), WalOutcome::Written(_)) => panic!("sync {id} ended as a write"),
@@ -493,7 +503,7 @@ impl StreamWriter {
         let index = self.queue.index_of(id).expect("a completed write is in flight");
         if !self.queue.advance(index, bytes) {
             // Nothing moves, again and again: the device does not take it.
-            self.state = State::Poisoned;
+            self.state = State::Poisoned { sync_failed: false };
             return;
         }
         while let Some(frame) = self.queue.pop_written() {
