@@ -10,7 +10,7 @@ use super::slots::Fold;
 use crate::io::Now;
 use crate::limits::{BATCH_ENTRIES_MAX, QUERY_BYTES_MAX, TRANSACTION_COMMANDS_MAX};
 use crate::metrics::RequestKind;
-use crate::model::{Command, ConnectionId, DeleteScope, Dialect, OperationId, StoredCommand};
+use crate::model::{Command, ConnectionId, DeleteScope, Dialect, Lsn, OperationId, StoredCommand};
 use crate::protocol::resp::{
     Args, CommandContext, Parsed, Request, RespLimits, ScanPage, SessionRequest, encode,
     is_allowed_before_auth, parse, parse_command,
@@ -342,7 +342,16 @@ impl Desk<'_> {
         let sequence = connection.slots.open();
         let pattern = pattern.map(<[u8]>::to_vec);
         let encoded = Vec::new();
-        connection.pages.push(Page { sequence, is_scan, pattern, kind, shard, encoded, count: 0 });
+        connection.pages.push(Page {
+            sequence,
+            is_scan,
+            pattern,
+            kind,
+            shard,
+            encoded,
+            count: 0,
+            gate: Lsn(0),
+        });
         let dialect = connection.dialect;
         let count = count.clamp(1, BATCH_ENTRIES_MAX);
         let command = Command::KeyPage { after, count };

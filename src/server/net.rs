@@ -282,7 +282,7 @@ impl Net {
         };
         let page = &mut connection.pages[index];
         let before = page.encoded.len();
-        let next = page.take(keys, summary.more_keys, self.router.shards());
+        let next = page.take(keys, summary.more_keys, self.router.shards(), gate);
         connection.page_bytes += page.encoded.len() - before;
         let too_large =
             page.encoded.len() + connection.output.pending_bytes() > self.shared.config.max_output_bytes;
@@ -316,7 +316,7 @@ impl Net {
         } else {
             page.encode(cursor, &mut bytes);
         }
-        let arrived = Arrived { bytes: &bytes, integer: 0, failed: too_large, gate };
+        let arrived = Arrived { bytes: &bytes, integer: 0, failed: too_large, gate: page.gate };
         connection.slots.arrive(operation.sequence, 0, &arrived, &mut connection.output);
     }
 
@@ -335,8 +335,9 @@ impl Net {
         };
         let scan = &mut connection.scans[index];
         scan.chunk_sent(summary.entries);
+        // Also for what is not shown: that an entry is missing may be the work of a delete that is not durable yet.
+        connection.output.hold(gate);
         if summary.entries > 0 || summary.failed {
-            connection.output.hold(gate);
             connection.output.bytes_mut().extend_from_slice(frame);
         }
         if summary.more {

@@ -4,7 +4,7 @@
 //! go on through another of its connections. The table is bounded: the oldest cursors are forgotten, and a forgotten
 //! cursor is an error that says so.
 
-use crate::model::KeyKind;
+use crate::model::{KeyKind, Lsn};
 use crate::protocol::resp::{self, glob};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -28,6 +28,8 @@ pub(crate) struct Page {
     /// Keys so far, encoded.
     pub(crate) encoded: Vec<u8>,
     pub(crate) count: usize,
+    /// Position of this core's log that the reply waits for: what any of the pages, also an empty one, depends on.
+    pub(crate) gate: Lsn,
 }
 
 /// Where to go on.
@@ -42,8 +44,9 @@ pub(crate) enum Next {
 }
 
 impl Page {
-    /// Takes the keys of one shard's page ([`put_keys`]) and says where to go on.
-    pub(crate) fn take(&mut self, keys: &[u8], more: bool, shards: u16) -> Next {
+    /// Takes the keys of one shard's page ([`put_keys`]), which waits for `gate`, and says where to go on.
+    pub(crate) fn take(&mut self, keys: &[u8], more: bool, shards: u16, gate: Lsn) -> Next {
+        self.gate = self.gate.max(gate);
         let mut last = None;
         for (kind, key) in read_keys(keys) {
             let fits_kind = self.kind.is_none_or(|wanted| wanted == kind);
@@ -133,7 +136,16 @@ mod tests {
 
     fn page(pattern: Option<&[u8]>, kind: Option<KeyKind>) -> Page {
         let pattern = pattern.map(<[u8]>::to_vec);
-        Page { sequence: 0, is_scan: true, pattern, kind, shard: 0, encoded: Vec::new(), count: 0 }
+        Page {
+            sequence: 0,
+            is_scan: true,
+            pattern,
+            kind,
+            shard: 0,
+            encoded: Vec::new(),
+            count: 0,
+            gate: Lsn(0),
+        }
     }
 
     #[test]
@@ -143,14 +155,16 @@ mod tests {
         let mut raw = Vec::new();
         put_keys(&mut raw, &keys);
         let mut filtered = page(Some(b"a*"), None);
-        assert_eq!(filtered.take(&raw, true, 1), Next::After((*b"b1").into()));
+        assert_eq!(filtered.take(&raw, true, 1, Lsn(0)), Next::After((*b"b1").into()));
         let mut reply = Vec::new();
         filtered.encode(7, &mut reply);
         assert_eq!(reply, b"*2\r\n$1\r\n7\r\n*1\r\n$2\r\na1\r\n");
         let mut typed = page(None, Some(KeyKind::Series));
-        assert_eq!(typed.take(&raw, false, 2), Next::Shard);
+        assert_eq!(typed.take(&raw, false, 2, Lsn(9)), Next::Shard);
         typed.shard = 1;
-        assert_eq!((typed.take(&raw, false, 2), typed.count), (Next::End, 2));
+        assert_eq!((typed.take(&raw, false, 2, Lsn(0)), typed.count), (Next::End, 2));
+        // The second shard is another core's, durable when it comes; what the first showed may not be.
+        assert_eq!(typed.gate, Lsn(9));
     }
 
     #[test]
