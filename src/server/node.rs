@@ -178,6 +178,7 @@ pub fn run(
     ready: impl FnOnce(Running),
     stopping: impl FnOnce(),
 ) -> Result<(), ServeError> {
+    outlive_signals()?;
     let placement = place_cores(&config.cores)?;
     config.check_split_points(placement.len()).map_err(ServeError::SplitPoints)?;
     limit_clients(&mut config, placement.len())?;
@@ -579,26 +580,29 @@ fn report_recovery(opened: &OpenedStore) {
     }
 }
 
+/// Signals that must not end the daemon, from before its first write: a file over the size limit is an error of its
+/// write, and there is no configuration to reload.
+fn outlive_signals() -> Result<(), ServeError> {
+    use signal_hook::consts::{SIGHUP, SIGXFSZ};
+    for signal in [SIGHUP, SIGXFSZ] {
+        signal_hook::flag::register(signal, Arc::default()).map_err(ServeError::Signals)?;
+    }
+    Ok(())
+}
+
 /// SIGTERM and SIGINT: stop; the second one: exit at once.
 fn stop_on_signals(shared: &Arc<Shared>) -> Result<(), ServeError> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])
-        .map_err(ServeError::Signals)?;
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(ServeError::Signals)?;
     let shared = Arc::clone(shared);
     let watch = move || {
-        for signal in signals.forever() {
-            match signal {
-                // A file over the size limit is an error of its write; there is no configuration to reload.
-                SIGHUP | SIGXFSZ => {}
-                _ if shared.is_closing() => {
-                    log::warn!("stopping now");
-                    std::process::exit(1);
-                }
-                _ => {
-                    log::info!("stopping; once more to stop at once");
-                    shared.close();
-                }
+        for _ in signals.forever() {
+            if shared.is_closing() {
+                log::warn!("stopping now");
+                std::process::exit(1);
             }
+            log::info!("stopping; once more to stop at once");
+            shared.close();
         }
     };
     sys::spawn_thread("tskv-signals", watch).map(drop).map_err(ServeError::Thread)

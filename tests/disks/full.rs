@@ -44,10 +44,15 @@ struct Store {
 
 impl Store {
     fn on(volume: Option<Volume>, at: &Path, backend: &'static str, segment: &str) -> Self {
+        let mut store = Self::unstarted(volume, at, backend, segment);
+        store.start();
+        store
+    }
+    fn unstarted(volume: Option<Volume>, at: &Path, backend: &'static str, segment: &str) -> Self {
         let flags = ["--cores", "1", "--backend", backend, "--wal-segment-bytes", segment];
         let more = ["--memtable-bytes", "1MiB", "--max-value-bytes", "64KiB"];
         let flags = flags.iter().chain(&more).map(|flag| (*flag).to_owned()).collect();
-        let mut store = Self {
+        Self {
             _volume: volume,
             at: at.to_owned(),
             backend,
@@ -61,9 +66,7 @@ impl Store {
             slowest_resume: Duration::ZERO,
             refused: 0,
             blocks_left: 3,
-        };
-        store.start();
-        store
+        }
     }
     fn start(&mut self) {
         self.daemon = Some(Daemon::start(&self.at.join("store"), &self.flags));
@@ -451,9 +454,8 @@ fn a_limit_on_file_size_is_a_full_disk() {
     let Some(workspace) = Workspace::new() else { return };
     for backend in ["io_uring", "epoll"] {
         let at = workspace.directory(backend);
-        let mut store = Store::on(None, &at, backend, "4MiB");
-        // Above the segment that is open, below the next one.
-        store.kill();
+        let mut store = Store::unstarted(None, &at, backend, "4MiB");
+        // Above the first segment of a start, below the next one; and from the start, so that no such file is there yet.
         let mut command = Command::new("prlimit");
         command.env_clear().args(["--fsize=2097152:unlimited", env!("CARGO_BIN_EXE_tskv"), "serve"]);
         store.daemon = Some(Daemon::launch_as(command, &at.join("store"), &store.flags).serving());
