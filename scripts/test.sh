@@ -153,7 +153,7 @@ seeded=(cargo test --profile sim --no-fail-fast)
 step 'seeded: storage, jobs' env TSKV_THOROUGH=1 "${seeded[@]}" --lib -- --show-output storage:: jobs:: io::sim
 step 'seeded: sweeps' env TSKV_THOROUGH=1 "${seeded[@]}" --test sweep -- --show-output --test-threads=1
 step 'seeded: rot' env TSKV_ROT_SECONDS=20 "${seeded[@]}" --test rot -- --show-output in_memory
-step 'seeded: fairness' "${seeded[@]}" --test hostile -- --show-output --test-threads 1 fairness
+step 'seeded: fairness' env TSKV_FAIR_FLOOR_MS=20 "${seeded[@]}" --test hostile -- --show-output --test-threads 1 fairness
 step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
 step 'seeded: decoders' env TSKV_FUZZ_SECONDS=3 "${seeded[@]}" --test decoders -- --show-output
 step 'seeded: differential' env TSKV_DIFFERENTIAL_SECONDS=8 "${seeded[@]}" --test differential -- --show-output

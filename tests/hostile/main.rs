@@ -8,6 +8,7 @@
 
 mod behaviour;
 mod fairness;
+mod http;
 mod native;
 mod resp;
 #[path = "../support/mod.rs"]
