@@ -65,6 +65,7 @@ fn run(first: &str, sync: &str, loops: u64) {
     let fleet = Fleet::new(&mut rng);
     let replay = format!("TSKV_CRASH_SEED={seed} cargo test --test crash; {first} first, sync {sync}");
     let (mut done, mut acks) = (0, 0);
+    let mut kills = [0, 0];
     while done < loops && Instant::now() < until {
         let flags = flags(&mut rng, backend_of(first, done), sync, done);
         let daemon = start(&data, &flags, &mut rng);
@@ -76,6 +77,7 @@ fn run(first: &str, sync: &str, loops: u64) {
         acks += fleet.load(&address, round, &mut rng, || daemon.kill());
         let wrong = fleet.take_wrong();
         assert!(wrong.is_empty(), "{replay}, loop {done}, {flags:?}: {wrong:#?}");
+        kills[usize::from(backend_of(first, done) == "epoll")] += 1;
         done += 1;
     }
     let flags = flags(&mut rng, backend_of(first, done), sync, done.max(1));
@@ -89,7 +91,9 @@ fn run(first: &str, sync: &str, loops: u64) {
     let said = String::from_utf8_lossy(&check.stderr);
     assert!(check.status.success(), "{replay}: tskv check: {said}{}", String::from_utf8_lossy(&check.stdout));
     println!(
-        "kill -9, {first} first and then in turns, sync {sync}: {done} of {loops} loops, {acks} acknowledged requests, 0 lost"
+        "kill -9, {first} first and then in turns, sync {sync}: {done} of {loops} loops ({} io_uring, {} epoll), {acks} \
+         acknowledged requests, 0 lost",
+        kills[0], kills[1]
     );
 }
 

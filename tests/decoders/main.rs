@@ -1,8 +1,9 @@
 //! Every decoder on its corpus and on seeded mutations of it: what libFuzzer drives (`tests/fuzz`, `scripts/fuzz.sh`)
 //! in `cargo test`, with the same bodies, always the same inputs and no compiler flags.
 //!
-//! `TSKV_FUZZ_SECONDS`: how long each target runs (default a quarter of a second). A failure names target and number
-//! of the execution, and leaves the input in `target/fuzz-failures`.
+//! `TSKV_FUZZ_SECONDS`: how long each target runs (default a quarter of a second); `TSKV_FUZZ_FIRST`: the number of the
+//! first mutation (default 0). A failure names target and number of the execution, and leaves the input in
+//! `target/fuzz-failures`.
 #![expect(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
 #![expect(clippy::disallowed_methods, reason = "the tests take their own time")]
 
@@ -53,6 +54,10 @@ fn seconds() -> f64 {
     std::env::var("TSKV_FUZZ_SECONDS").map_or(0.25, |text| text.parse().unwrap())
 }
 
+fn first_mutation() -> u64 {
+    std::env::var("TSKV_FUZZ_FIRST").map_or(0, |text| text.parse().unwrap())
+}
+
 /// Some inputs go wrong only after the checksums were put right, or in the thousandth mutation.
 fn mutations_hold(target: bodies::Target) {
     assert!(bodies::is_counting(), "without the counting allocator every bound holds");
@@ -60,11 +65,13 @@ fn mutations_hold(target: bodies::Target) {
     corpus.iter().for_each(|input| execute(target, 0, input));
     let end = Instant::now() + Duration::from_secs_f64(seconds());
     let mut executions = corpus.len() as u64;
+    let first = first_mutation();
     while Instant::now() < end {
         for _ in 0..BATCH {
             executions += 1;
-            let input = mutations::mutate(&mut Rng(executions), &corpus);
-            execute(target, executions, &input);
+            let number = first.wrapping_add(executions);
+            let input = mutations::mutate(&mut Rng(number), &corpus);
+            execute(target, number, &input);
         }
     }
     println!("fuzz {}: {executions} executions, seeded mutations", target.0);

@@ -24,7 +24,7 @@ fn sweep(cores: usize) {
     let replay = |(place, variant): &(u64, u64)| {
         format!("TSKV_SWEEP_CRASH={cores}/{place}/{variant} cargo test --test sweep crash -- --nocapture")
     };
-    let outcome = every(&cases, |(place, variant)| crash_at(cores, Some(*place), *variant), replay);
+    let outcome = every(&cases, None, |(place, variant)| crash_at(cores, Some(*place), *variant), replay);
     let count = |what: fn(&CrashRun) -> bool| outcome.results.iter().filter(|run| what(run)).count();
     let (cut, again) = (count(|run| run.cut), count(|run| run.cut_again));
     let judged: u64 = outcome.results.iter().map(|run| run.judged).sum();

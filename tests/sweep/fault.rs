@@ -21,7 +21,7 @@ fn no_failed_operation_costs_acknowledged_writes_or_answers() {
     let replay = |(nth, _): &(usize, FaultPoint)| {
         format!("TSKV_SWEEP_FAULT={nth} cargo test --test sweep no_failed -- --nocapture")
     };
-    let outcome = every(&cases, run, replay);
+    let outcome = every(&cases, None, run, replay);
     let count = |what: fn(&FaultRun) -> bool| outcome.results.iter().filter(|run| what(run)).count();
     let total = |what: fn(&FaultRun) -> u64| outcome.results.iter().map(what).sum::<u64>();
     let (healed, ended, poisoned) =

@@ -4,8 +4,9 @@
 //! | variable | means | default |
 //! |---|---|---|
 //! | `TSKV_THOROUGH` | every place instead of a sample of them | unset |
-//! | `TSKV_ENGINE_SEEDS` | engine seeds | 60, thorough 5,000 |
-//! | `TSKV_ROT_FLIPS` | flipped bits | 200, thorough 5,000 |
+//! | `TSKV_ENGINE_SEEDS`, `TSKV_ENGINE_FIRST` | how many engine seeds, from which on | 60, thorough 5,000; from 1 |
+//! | `TSKV_ROT_FLIPS`, `TSKV_ROT_BASE` | flipped bits, in stores of this seed and the three behind it | 200, thorough 5,000; from 0 |
+//! | `TSKV_ENGINE_SECONDS`, `TSKV_ROT_FLIP_SECONDS` | as many of these as fit into the time | unset |
 //! | `TSKV_SWEEP_CRASH=CORES/OPERATION/VARIANT` | this crash only | |
 //! | `TSKV_SWEEP_FAULT=N` | this failure only, by its number in the list | |
 //! | `TSKV_ENGINE_SEED=N`, `TSKV_ROT_FLIP=BASE/N` | this one only | |

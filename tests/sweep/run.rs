@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Threads that cases are spread over.
 const THREADS: usize = 2;
@@ -22,6 +22,11 @@ pub(crate) fn number_of(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
 
+/// When no further case is begun: `variable` says after how many seconds, or it is unset.
+pub(crate) fn deadline(variable: &str) -> Option<Instant> {
+    number_of(variable).map(|seconds| Instant::now() + Duration::from_secs(seconds))
+}
+
 /// What all cases of a sweep came to.
 pub(crate) struct Outcome<T> {
     /// In the order in which they ended.
@@ -30,12 +35,13 @@ pub(crate) struct Outcome<T> {
     pub(crate) seconds: f64,
 }
 
-/// Runs every case, in order, on a few threads.
+/// Runs every case, in order, on a few threads; those from the first on for which there is time.
 ///
 /// # Panics
 /// When one fails: with `replay` of it, the command that shows it again.
 pub(crate) fn every<C: Sync, T: Send>(
     cases: &[C],
+    until: Option<Instant>,
     run: impl Fn(&C) -> Result<T, String> + Sync,
     replay: impl Fn(&C) -> String + Sync,
 ) -> Outcome<T> {
@@ -45,6 +51,9 @@ pub(crate) fn every<C: Sync, T: Send>(
     let failures: Mutex<Vec<String>> = Mutex::default();
     let worker = || {
         while failures.lock().unwrap().len() < FAILURES_MAX {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return;
+            }
             let nth = next.fetch_add(1, Ordering::Relaxed);
             let Some(case) = cases.get(nth) else { return };
             let announce = Announce { replay: &replay, case };
