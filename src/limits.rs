@@ -51,6 +51,9 @@ pub const MEMTABLE_SEGMENTS_MAX: usize = 4;
 pub const CORES_MAX: usize = 128;
 /// Requests one core may have under way at another. Full: the connection's reading pauses.
 pub const MAILBOX_REQUESTS_MAX: usize = 1024;
+/// Scans that connections of one core may have open at another; each holds at most a chunk there. Full: the next one is
+/// refused.
+pub const MAILBOX_SCANS_MAX: usize = 4096;
 /// Operations of one shard that wait for a block or behind another operation. Full: BUSY.
 pub const PARKED_OPERATIONS_MAX: usize = 16 << 10;
 

@@ -288,6 +288,11 @@ enum StoredKind {
 }
 
 impl StoredCommand {
+    /// Whether it streams its reply, as its client takes it.
+    #[must_use]
+    pub fn is_scan(&self) -> bool {
+        matches!(self.kind, StoredKind::Scan(_))
+    }
     /// Bytes that it keeps alive.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Mailboxes between cores: for each pair of cores a ring of requests one way and a ring of replies the other.
 //!
-//! They cannot deadlock: a request is sent only when fewer than `requests_max` of that pair are under way,
-//! and what a full reply ring does not take waits at the sender (bounded by the requests under way and the credit of
+//! They cannot deadlock: a request is sent only when fewer than `requests_max` of that pair are under way, not counting
+//! scans, which may wait for their clients' credit as long as those like and have a limit of their own, and what a full reply ring does not take waits at the sender (bounded by the requests under way and the credit of
 //! scans), so no core ever waits for another one's ring. Control messages travel on a channel of their own.
 //!
 //! Going to sleep: a core says that it sleeps, then looks once more; a sender publishes, then looks whether the
@@ -12,6 +12,7 @@ mod models;
 mod ring;
 
 use crate::io::Waker;
+use crate::limits::MAILBOX_SCANS_MAX;
 use crate::model::{Dialect, OperationId, Seqno, StoredCommand};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -66,6 +67,8 @@ pub(crate) struct ReplySummary {
     pub(crate) integer: i64,
     /// Whether it is an error.
     pub(crate) failed: bool,
+    /// A scan answers.
+    pub(crate) of_scan: bool,
     /// Of a scan chunk: whether more chunks of this shard follow.
     pub(crate) more: bool,
     /// Of a scan chunk: entries in it.
@@ -138,6 +141,8 @@ struct Peer {
     replies_waiting: VecDeque<ForwardedReply>,
     /// Requests sent whose final reply has not come back.
     under_way: usize,
+    /// Those of them that are scans.
+    scans: usize,
     /// Something was published since the peer was last rung.
     published: bool,
 }
@@ -189,14 +194,21 @@ impl Mailboxes {
     }
     /// Whether another request may be sent to `core` now; if not, the connection waits.
     pub(crate) fn accepts(&self, core: u16) -> bool {
-        self.peer(core)
-            .is_some_and(|peer| peer.requests_waiting.is_empty() && peer.under_way < self.requests_max)
+        self.peer(core).is_some_and(|peer| {
+            peer.requests_waiting.is_empty() && peer.under_way - peer.scans < self.requests_max
+        })
+    }
+    /// Whether another scan may begin at `core`; if not, it is refused.
+    pub(crate) fn accepts_scan(&self, core: u16) -> bool {
+        self.peer(core).is_some_and(|peer| peer.scans < MAILBOX_SCANS_MAX)
     }
     /// Sends a request. A request of many parts may exceed the limit once begun; the rest waits here in order.
     pub(crate) fn send_request(&mut self, core: u16, seqno: Seqno, request: ForwardedRequest) {
         let counts = matches!(request.body, RequestBody::Execute(_) | RequestBody::Clients { .. });
+        let is_scan = matches!(&request.body, RequestBody::Execute(command) if command.is_scan());
         let peer = self.peer_mut(core);
         peer.under_way += usize::from(counts);
+        peer.scans += usize::from(is_scan);
         peer.requests_waiting.push_back(request);
         peer.push_waiting(seqno);
     }
@@ -217,7 +229,9 @@ impl Mailboxes {
             for _ in 0..limit {
                 let Ok(stamped) = peer.replies_in.pop() else { break };
                 highest = highest.max(stamped.seqno);
-                peer.under_way -= usize::from(!stamped.message.summary.more);
+                let ReplySummary { more, of_scan, .. } = stamped.message.summary;
+                peer.under_way -= usize::from(!more);
+                peer.scans -= usize::from(!more && of_scan);
                 arrivals.push(Arrival::Reply(stamped.message));
             }
             for _ in 0..limit {
@@ -279,6 +293,7 @@ impl Peer {
             requests_waiting: VecDeque::new(),
             replies_waiting: VecDeque::new(),
             under_way: 0,
+            scans: 0,
             published: false,
         };
         let here = end(requests_there, requests_from_there, replies_there, replies_from_there);
@@ -304,7 +319,7 @@ impl Peer {
 mod tests {
     use super::*;
     use crate::limits::MAILBOX_REQUESTS_MAX;
-    use crate::model::{Command, ConnectionId};
+    use crate::model::{Command, ConnectionId, KeyRange, ScanRequest};
 
     fn operation(sequence: u64) -> OperationId {
         OperationId { connection: ConnectionId { core: 0, index: 0, generation: 0 }, sequence, part: 0 }
@@ -342,6 +357,34 @@ mod tests {
             assert_eq!(arrivals.len(), MAILBOX_REQUESTS_MAX);
             assert_eq!(mailbox.requests_under_way(), 0);
         }
+    }
+
+    #[test]
+    fn scans_that_wait_for_their_clients_leave_room_for_requests() {
+        // A thousand clients that stop reading would stop everyone whose keys lie on that core.
+        let (mut boxes, _) = Mailboxes::for_cores(2, MAILBOX_REQUESTS_MAX);
+        let scan = |sequence| {
+            let keys = KeyRange::all();
+            let scan = ScanRequest { keys, from: 0, to: 1, all_slots: false, reverse: false, limit: 1 };
+            let body = RequestBody::Execute(Command::Scan(scan).to_stored());
+            ForwardedRequest { body, ..request(sequence) }
+        };
+        let mut arrivals = Vec::new();
+        for sequence in 0..MAILBOX_SCANS_MAX as u64 {
+            assert!(boxes[0].accepts_scan(1));
+            boxes[0].send_request(1, Seqno(1), scan(sequence));
+            boxes[1].receive(usize::MAX, &mut arrivals);
+        }
+        assert!(boxes[0].accepts(1) && !boxes[0].accepts_scan(1));
+        let summary = ReplySummary { of_scan: true, ..ReplySummary::default() };
+        let first_of_two = ReplySummary { more: true, ..summary };
+        boxes[1].send_reply(0, Seqno(1), ForwardedReply { summary: first_of_two, ..reply(7) });
+        boxes[0].receive(usize::MAX, &mut arrivals);
+        assert!(!boxes[0].accepts_scan(1), "a chunk is not the end");
+        boxes[1].send_reply(0, Seqno(1), ForwardedReply { summary, ..reply(7) });
+        boxes[0].receive(usize::MAX, &mut arrivals);
+        assert!(boxes[0].accepts_scan(1));
+        assert_eq!(boxes[0].requests_under_way(), MAILBOX_SCANS_MAX - 1);
     }
 
     #[test]

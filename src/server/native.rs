@@ -53,7 +53,10 @@ impl Desk<'_> {
             );
             return Look::Consumed(consumed);
         }
-        if needs_auth && !self.all_mailboxes_accept() {
+        // What lets a scan go on or end is taken whatever else waits; there is only so much of it.
+        let is_of_scan =
+            matches!(request, Request::Scan { .. } | Request::ScanCredit { .. } | Request::ScanCancel);
+        if needs_auth && !is_of_scan && !self.all_mailboxes_accept() {
             self.net.metrics.stalls.mailbox += 1;
             return Look::Blocked;
         }
@@ -194,6 +197,15 @@ impl Desk<'_> {
             return self.fail(id, header, Status::TooLarge, text);
         }
         let dialect = dialect_of(header);
+        let first = ScanRelay::first_shard(&request, &router);
+        if first != self.net.core && !self.net.mailboxes.accepts_scan(first) {
+            return self.fail(
+                id,
+                header,
+                Status::Busy,
+                "too many scans are open on the core of these series",
+            );
+        }
         let sequence = connection.slots.open_native(dialect);
         let relay = ScanRelay::new(sequence, header.request_id, request, credit, &router);
         let (shard, command) = (relay.shard, Command::Scan(relay.shard_request(&router)));
@@ -217,6 +229,9 @@ impl Desk<'_> {
             return;
         };
         let credit = credit.min(credit_max.saturating_sub(scan.credit));
+        if credit == 0 {
+            return;
+        }
         scan.credit += credit;
         let operation = OperationId { connection: id, sequence: scan.sequence, part: 0 };
         let (shard, is_moving) = (scan.shard, scan.is_moving);
@@ -230,7 +245,9 @@ impl Desk<'_> {
         let Some(scan) = connection.scans.iter_mut().find(|scan| scan.request_id == request_id) else {
             return;
         };
-        scan.is_cancelled = true;
+        if std::mem::replace(&mut scan.is_cancelled, true) {
+            return;
+        }
         let operation = OperationId { connection: id, sequence: scan.sequence, part: 0 };
         let (shard, is_moving) = (scan.shard, scan.is_moving);
         if !is_moving {

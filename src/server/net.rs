@@ -52,6 +52,7 @@ struct Remote {
     reply_bytes_max: usize,
     /// A chunk of its reply has been made, and more follow.
     streams: bool,
+    is_scan: bool,
 }
 
 /// See the module.
@@ -122,7 +123,8 @@ impl Net {
     /// Notes that a forwarded request is about to run here.
     pub(crate) fn begin_remote(&mut self, request: &ForwardedRequest) {
         let (dialect, reply_bytes_max) = (request.dialect, request.reply_bytes_max);
-        let remote = Remote { dialect, reply_bytes_max, streams: false };
+        let is_scan = matches!(&request.body, RequestBody::Execute(command) if command.is_scan());
+        let remote = Remote { dialect, reply_bytes_max, streams: false, is_scan };
         self.remotes.insert(request.operation, remote);
     }
 
@@ -147,7 +149,9 @@ impl Net {
                 failed.insert(reply.operation);
                 self.remotes.remove(&reply.operation);
                 reply.bytes.clear();
-                reply.summary = encode(&mut reply.bytes, dialect, &Reply::Error(ReplyError::Poisoned));
+                let of_scan = reply.summary.of_scan;
+                let summary = encode(&mut reply.bytes, dialect, &Reply::Error(ReplyError::Poisoned));
+                reply.summary = ReplySummary { of_scan, ..summary };
             }
             self.mailboxes.send_reply(reply.operation.connection.core, self.seqno, reply);
         }
@@ -436,6 +440,7 @@ impl Net {
             let error = ReplyError::TooLarge { bytes_max: remote.reply_bytes_max };
             summary = encode(&mut bytes, remote.dialect, &Reply::Error(error));
         }
+        summary.of_scan = remote.is_scan;
         if summary.more {
             self.remotes.insert(operation, Remote { streams: true, ..remote });
         } else {

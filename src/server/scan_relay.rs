@@ -34,12 +34,16 @@ impl ScanRelay {
         credit: u32,
         router: &Router,
     ) -> Self {
-        let last = match &request.keys.end {
+        let shard = Self::first_shard(&request, router);
+        Self { sequence, request_id, shard, request, credit, is_moving: false, is_cancelled: false }
+    }
+    /// Where a scan begins.
+    pub(crate) fn first_shard(request: &ScanRequest, router: &Router) -> u16 {
+        match &request.keys.end {
+            _ if !request.reverse => router.owner(&request.keys.start),
             Some(end) => router.owner(end),
             None => router.shards() - 1,
-        };
-        let shard = if request.reverse { last } else { router.owner(&request.keys.start) };
-        Self { sequence, request_id, shard, request, credit, is_moving: false, is_cancelled: false }
+        }
     }
     /// Notes a chunk of `entries` entries; empty ones are not sent and cost no credit.
     pub(crate) fn chunk_sent(&mut self, entries: u64) {

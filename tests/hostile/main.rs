@@ -11,6 +11,7 @@ mod fairness;
 mod http;
 mod native;
 mod resp;
+mod scans;
 #[path = "../support/mod.rs"]
 mod support;
 
