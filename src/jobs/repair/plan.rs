@@ -63,6 +63,8 @@ pub struct SegmentPlan {
     pub frames_damaged: u64,
     /// Bytes before and between them that hold no frame: those of frames whose headers are damaged.
     pub bytes_damaged: u64,
+    /// The file is gone, or ends too early, and nothing tells how much it held.
+    pub uncounted: bool,
     /// The records of the whole frames that are set aside.
     pub aside: Extent,
 }
@@ -261,6 +263,7 @@ fn segment_fields(plan: &SegmentPlan, fields: &mut Vec<Field>) {
     put(fields, "frames_aside", plan.frames_aside);
     put(fields, "frames_damaged", plan.frames_damaged);
     put(fields, "bytes_damaged", plan.bytes_damaged);
+    put(fields, "uncounted", plan.uncounted.into());
     put(fields, "records_aside", plan.aside.count);
     put(fields, "deletes_aside", plan.aside.deletes);
     put_extent(fields, &plan.aside);
@@ -332,6 +335,9 @@ impl fmt::Display for SegmentPlan {
                 self.aside.deletes,
                 self.aside
             )?;
+        }
+        if self.uncounted {
+            f.write_str("; LOSES what else was in it: nothing is left that could be counted")?;
         }
         Ok(())
     }

@@ -150,6 +150,7 @@ impl StreamPlan {
             frames_aside: 0,
             frames_damaged: 0,
             bytes_damaged: 0,
+            uncounted: false,
             aside: Extent::default(),
         };
         if examined.is_there {
@@ -180,6 +181,8 @@ impl StreamPlan {
                 self.seqno_max = self.seqno_max.max(max);
             }
         }
+        let found = segment.frames_aside + segment.frames_damaged + segment.bytes_damaged > 0;
+        segment.uncounted = !examined.complete && !found;
         let has_trace =
             keeps || segment.frames_aside + segment.frames_damaged > 0 || !examined.end.never_used;
         if examined.is_there && has_trace && input.file == segment_path(input.seq) {
