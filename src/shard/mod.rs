@@ -393,11 +393,27 @@ impl Shard {
 
     /// The log position that a reply about `series` depends on.
     fn gate(&self, series: &[u8]) -> Lsn {
-        let frozen = self.memory.frozen.iter().map(|frozen| frozen.memtable.gate(series));
-        frozen.chain([self.memory.active.gate(series)]).max().unwrap_or_default()
+        self.reachable(self.depends_on(Some(series)))
     }
 
     fn gate_of(&self, command: &Command<'_>) -> Lsn {
-        command.key().map_or_else(|| self.log.staged(), |key| self.gate(key))
+        self.reachable(self.depends_on(command.key()))
+    }
+
+    /// The log position that a reply about everything depends on.
+    fn gate_of_all(&self) -> Lsn {
+        self.reachable(self.log.staged())
+    }
+
+    /// After the log has failed nothing beyond `acked` is ever reached: what runs then does not show it.
+    fn reachable(&self, gate: Lsn) -> Lsn {
+        if self.log.poisoned() { gate.min(self.log.acked()) } else { gate }
+    }
+
+    /// The log position of the last thing that memory knows of a series, or of any.
+    fn depends_on(&self, series: Option<&[u8]>) -> Lsn {
+        let Some(series) = series else { return self.log.staged() };
+        let frozen = self.memory.frozen.iter().map(|frozen| frozen.memtable.gate(series));
+        frozen.chain([self.memory.active.gate(series)]).max().unwrap_or_default()
     }
 }

@@ -42,7 +42,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let mut task = Task { reply_bytes_max, ..Task::default() };
-        let Err(pause) = self.step(operation, command, &mut task, fx) else { return };
+        let Err(pause) = self.step(operation, command, &mut task, fx) else { return self.finish(task) };
         if let Some(error) = self.final_error(&pause) {
             self.finish(task);
             fx.reply(operation, Reply::Error(error.borrow()), self.gate_of_error(&error, command));
@@ -71,7 +71,10 @@ impl Shard {
         task: &mut Task,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        if self.log.poisoned() && self.gate_of(command) > self.log.acked() {
+        if self.log.poisoned()
+            && self.depends_on(command.key()) > self.log.acked()
+            && (writes(command) || !self.looks_back(command.key(), task))
+        {
             // What it would show may never become durable: its reply would wait for ever.
             return Err(Pause::Refused(ReplyError::Poisoned));
         }

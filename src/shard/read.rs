@@ -108,13 +108,35 @@ fn map_step<T, U>(step: Step<T>, map: impl FnOnce(T) -> U) -> Step<U> {
 impl Shard {
     /// What the shard holds at present, for an operation that will wait. `finish` gives the snapshot back.
     pub(super) fn capture(&mut self) -> Capture {
-        let snapshot = self.seqno();
+        self.capture_at(self.seqno())
+    }
+
+    /// The same as of an earlier seqno; entries beyond it must not have replaced older ones that are wanted.
+    fn capture_at(&mut self, snapshot: Seqno) -> Capture {
         *self.snapshots.entry(snapshot).or_default() += 1;
         Capture {
             snapshot,
             frozen: self.memory.frozen.iter().map(|frozen| Arc::clone(&frozen.memtable)).collect(),
             active: self.memory.active.id(),
             version: Arc::clone(&self.memory.version),
+        }
+    }
+
+    /// After the log has failed: lets a read see what was acknowledged, and nothing beyond. `false` where that is not
+    /// known any more, since the lost writes took the place of what they replaced.
+    pub(super) fn looks_back(&mut self, series: Option<&[u8]>, task: &mut Task) -> bool {
+        let frozen = self.memory.frozen.iter().map(|frozen| &*frozen.memtable);
+        let gates = frozen.chain([&self.memory.active]).map(|memtable| memtable.entry_gate(series));
+        if gates.max().is_some_and(|gate| gate > self.log.acked()) {
+            return false;
+        }
+        let Some(seqno) = self.log.written_seqno() else { return false };
+        match &task.capture {
+            Some(capture) => capture.snapshot <= seqno,
+            None => {
+                task.capture = Some(self.capture_at(seqno));
+                true
+            }
         }
     }
 

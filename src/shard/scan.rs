@@ -73,7 +73,7 @@ impl Shard {
             return Err(Pause::Credit);
         }
         let entries = entries_of(&scan.gathered);
-        fx.reply(operation, Reply::ScanChunk { entries: &entries, last: scan.is_done }, self.log.staged());
+        fx.reply(operation, Reply::ScanChunk { entries: &entries, last: scan.is_done }, self.gate_of_all());
         drop(entries);
         scan.credit = scan.credit.saturating_sub(u32::from(!is_empty));
         scan.gathered.clear();
@@ -114,7 +114,7 @@ impl Shard {
             Ok(ScanStatus::More) if walk.keys.is_empty() => Err(Pause::Yield),
             Ok(status) => {
                 let more = *status == ScanStatus::More;
-                fx.reply(operation, Reply::Keys { keys: &walk.keys, more }, self.log.staged());
+                fx.reply(operation, Reply::Keys { keys: &walk.keys, more }, self.gate_of_all());
                 Ok(())
             }
             Err(_) => outcome.map(|_| ()),
@@ -139,7 +139,7 @@ impl Shard {
         match outcome? {
             ScanStatus::More => Err(Pause::Yield),
             ScanStatus::Done => {
-                fx.reply(operation, Reply::Integer(count), self.log.staged());
+                fx.reply(operation, Reply::Integer(count), self.gate_of_all());
                 Ok(())
             }
         }

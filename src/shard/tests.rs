@@ -501,6 +501,38 @@ fn a_failed_log_refuses_writes_and_keeps_reading() {
 }
 
 #[test]
+fn deletes_that_a_failed_log_has_lost_hide_nothing() {
+    // One delete of a range that was under way when the log failed would keep the whole shard from being read for ever.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.run(&put(b"a", 1, 1.0));
+    rig.run(&put(b"c", 1, 3.0));
+    let kept = rig.start(&put(b"c", 2, 4.0));
+    rig.submit_log();
+    let lost = rig.start(&Command::Delete { scope: DeleteScope::Prefix { prefix: b"" } });
+    rig.submit_log();
+    let ids: Vec<_> = rig.log_io.drain(..).collect();
+    let [(first, Some(bytes)), (second, _)] = ids[..] else { panic!("two writes are under way: {ids:?}") };
+    rig.event(Event::WalDone { id: first, outcome: WalOutcome::Written(bytes) });
+    rig.event(Event::WalDone { id: second, outcome: WalOutcome::Failed });
+    let gate = |rig: &Rig, number| rig.world.replies.iter().find(|reply| reply.0 == number).unwrap().2;
+    assert!(rig.shard.is_poisoned());
+    assert!(gate(&rig, kept) <= rig.shard.acked() && gate(&rig, lost) > rig.shard.acked());
+    // What was acknowledged is there, by whatever way it is read, and the replies may leave.
+    assert_eq!(rig.run(&Command::GetAt { series: b"a", time: 1 }), "1=F64(1.0)");
+    assert_eq!(rig.run(&Command::GetNewest { series: b"c" }), "2=F64(4.0)");
+    assert_eq!(rig.run(&Command::KeyCount), "2");
+    let keys = KeyRange::all();
+    let scan = ScanRequest { keys, from: 0, to: 9, all_slots: false, reverse: false, limit: 10 };
+    let scanned = rig.start(&Command::Scan(scan));
+    rig.event(Event::Credit { operation: operation(scanned), chunks: 4 });
+    rig.settle();
+    assert_eq!(rig.reply(scanned).as_deref(), Some("3 entries, last true"));
+    assert!(gate(&rig, scanned) <= rig.shard.acked());
+    assert_eq!(rig.run(&put(b"a", 5, 1.0)), "error: Poisoned");
+    assert!(rig.shard.snapshots.is_empty());
+}
+
+#[test]
 fn an_unreadable_block_fails_its_request_alone() {
     // A damaged table must not take the shard, or other requests, with it.
     let mut rig = Rig::new(1 << 20, 64);

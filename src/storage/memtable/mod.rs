@@ -65,6 +65,8 @@ pub struct Memtable {
     seqno_min: Option<Seqno>,
     seqno_max: Option<Seqno>,
     lsn_max: Lsn,
+    /// Of the last entry, and of the last range delete.
+    entry_lsn: Lsn,
     delete_lsn: Lsn,
     /// Bytes of the keys and of the leaves of long runs.
     owned_bytes: usize,
@@ -142,6 +144,7 @@ impl Memtable {
         self.entries += growth.entries;
         self.owned_bytes = self.owned_bytes.wrapping_add(growth.bytes);
         self.note(seqno, lsn);
+        self.entry_lsn = self.entry_lsn.max(lsn);
     }
     /// Adds a delete of a range of keys or times.
     pub fn delete_range(&mut self, delete: RangeDelete, lsn: Lsn) {
@@ -193,8 +196,14 @@ impl Memtable {
     /// Lsn that must be acknowledged before a reply may tell what this memtable knows of a series; 0 when nothing.
     #[must_use]
     pub fn gate(&self, series: &[u8]) -> Lsn {
-        let own = self.find(series_hash(series), series).map_or(Lsn(0), |number| self.series[number].lsn);
-        own.max(self.delete_lsn)
+        self.entry_gate(Some(series)).max(self.delete_lsn)
+    }
+    /// Lsn of the last entry of a series, or of any; 0 when there is none. Up to there what older snapshots see may have
+    /// been written over. A range delete takes nothing from them.
+    #[must_use]
+    pub fn entry_gate(&self, series: Option<&[u8]>) -> Lsn {
+        let Some(series) = series else { return self.entry_lsn };
+        self.find(series_hash(series), series).map_or(Lsn(0), |number| self.series[number].lsn)
     }
     /// Range deletes, in order of arrival.
     #[must_use]

@@ -188,6 +188,10 @@ impl FrameQueue {
     pub(super) fn holds(&self, segment: SegmentSeq) -> bool {
         self.frames.iter().any(|frame| frame.segment == segment)
     }
+    /// The first seqno of the oldest unwritten frame that holds records.
+    pub(super) fn first_data_seqno(&self) -> Option<Seqno> {
+        self.frames.iter().find(|frame| frame.kind == FrameKind::Data).map(|frame| frame.base_seqno)
+    }
     /// Segment of the oldest unwritten frame.
     pub(super) fn front_segment(&self) -> Option<SegmentSeq> {
         self.frames.front().map(|frame| frame.segment)

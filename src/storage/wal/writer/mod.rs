@@ -279,6 +279,15 @@ impl StreamWriter {
         self.state == State::Poisoned { sync_failed: true }
     }
 
+    /// The seqno of the last record before the first that is not written, if one is not: with a failed log, what will
+    /// ever be acknowledged.
+    #[must_use]
+    pub fn written_seqno(&self) -> Option<Seqno> {
+        let staged = (self.staging.records > 0).then_some(self.staging.base_seqno);
+        let first = self.queue.first_data_seqno().or(staged)?;
+        Some(Seqno(first.0.saturating_sub(1)))
+    }
+
     /// Nothing is staged, in flight, or waiting for a sync. A poisoned stream is never idle again.
     #[must_use]
     pub fn is_idle(&self) -> bool {
