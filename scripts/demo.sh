@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two minutes with tskv on a terminal: start, write, kill -9, start again, nothing is lost; a full disk, and its end.
 #
-#   scripts/demo.sh            builds tskv if it has to, then shows
+#   scripts/demo.sh            builds tskv if it has to, then shows; any key goes on, and else 15 seconds do
 #   scripts/demo.sh --fast     without the pauses for reading
 #   TSKV=PATH scripts/demo.sh  with a program that is built already
 #
@@ -26,7 +26,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${TSKV_DEMO_MOUNTS:-}" ] && unshare -m true 2> /d
 fi
 
 bold= dim= plain=
-if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else fast=yes; fi
+if [ -t 0 ] && [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else fast=yes; fi
 
 work=$(mktemp -d)
 daemon=
@@ -44,7 +44,13 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-pause() { [ -n "$fast" ] || sleep "${1:-3}"; }
+# Time to read; a key ends it.
+pause() {
+    [ -z "$fast" ] || return 0
+    printf '%s(any key goes on)%s' "$dim" "$plain"
+    read -rsn 1 -t 15 || true
+    printf '\r                 \r'
+}
 # Shows a command, then runs it.
 show() {
     printf '%s$ tskv %s%s\n' "$dim" "$*" "$plain"

@@ -9,6 +9,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "small counts")]
 #![expect(clippy::disallowed_methods, reason = "real threads and real time: the daemon is a real process")]
 
+mod calls;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;

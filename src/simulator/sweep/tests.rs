@@ -37,7 +37,7 @@ fn by_engine_seeds(bug: Bug) -> String {
 }
 
 fn by_failures_of(bug: Bug, file: FileKind, effect: FaultEffect) -> String {
-    let points = fault_points().expect("the script is sound");
+    let points = fault_points(1).expect("the script is sound");
     let points = points.into_iter().filter(|point| point.fault.file == file && point.fault.effect == effect);
     caught(bug, points, |point: FaultPoint| fault_at(&point).map(drop))
 }
