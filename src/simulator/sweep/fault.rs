@@ -26,10 +26,6 @@ const EFFECTS: [(FaultEffect, bool); 8] = [
     (FaultEffect::Fail(Errno::ECANCELED), false),
 ];
 
-/// Those of them that refuse writes one by one.
-const NO_SPACE: [FaultEffect; 3] =
-    [FaultEffect::Fail(Errno::ENOSPC), FaultEffect::Fail(Errno::EDQUOT), FaultEffect::Fail(Errno::EFBIG)];
-
 /// One failure of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultPoint {
@@ -109,11 +105,6 @@ pub fn fault_points(cores: usize) -> Result<Vec<FaultPoint>, String> {
     for (file, served) in FileKind::ALL.into_iter().zip(served) {
         let all = stage.world.operations_on(file);
         for (effect, for_good) in EFFECTS {
-            // What one shard refuses for want of space another has done: half a delete, of which the oracle knows only
-            // at the end of a life.
-            if cores > 1 && NO_SPACE.contains(&effect) {
-                continue;
-            }
             let is_short = effect == FaultEffect::Short;
             let (served, count) =
                 if is_short { (served.transfers, all.transfers) } else { (served.all, all.all) };
@@ -131,7 +122,21 @@ pub fn fault_points(cores: usize) -> Result<Vec<FaultPoint>, String> {
             }
         }
     }
+    if cores > 1 {
+        points.retain(ends_with_the_first_refusal);
+    }
     Ok(points)
+}
+
+/// What one shard refuses another may have done: half a delete or batch, which the oracle can follow only if no write
+/// comes behind it.
+fn ends_with_the_first_refusal(point: &FaultPoint) -> bool {
+    let refuses_nothing = match point.fault.effect {
+        FaultEffect::Short => !point.fault.sticky,
+        FaultEffect::Fail(errno) => [Errno::EINTR, Errno::EAGAIN, Errno::ECANCELED].contains(&errno),
+    };
+    let fails_the_log = is_of_log(point) && point.fault.effect == FaultEffect::Fail(Errno::EIO);
+    refuses_nothing || fails_the_log || point.end != FaultEnd::Heals
 }
 
 /// Plays the script with one failure, and judges replies, healing and recovery.
