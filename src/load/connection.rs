@@ -193,6 +193,10 @@ impl Connection {
             None => 0,
             Some(id) => usize::try_from(id.wrapping_sub(self.first_id)).unwrap_or(usize::MAX),
         };
+        if index == 0 && self.is_single() {
+            self.answer_single(reply, bytes, each);
+            return Ok(());
+        }
         let Some(request) = self.requests.get_mut(index).filter(|request| !request.answered) else {
             return Err(BadReply("the server answered what was not asked".to_owned()));
         };
@@ -214,6 +218,37 @@ impl Connection {
             };
             each(&complete);
         }
+        self.move_on();
+        Ok(())
+    }
+
+    /// Whether the oldest request is an operation of its own that waits for its reply: the common case.
+    #[inline]
+    fn is_single(&self) -> bool {
+        self.requests.front().is_some_and(|request| {
+            !request.answered && request.owner_distance == 0 && request.parts_left == 1 && !request.failed
+        }) && self.held_back.is_empty()
+    }
+
+    #[inline]
+    fn answer_single(&mut self, reply: Reply, bytes: u64, each: &mut impl FnMut(&Complete)) {
+        let Some(request) = self.requests.pop_front() else { return };
+        self.first_id += 1;
+        self.open -= 1;
+        self.outstanding -= 1;
+        let values = request.pending.written.unwrap_or(request.values + reply.values);
+        each(&Complete {
+            pending: request.pending,
+            failed: reply.failed,
+            values: if reply.failed { 0 } else { values },
+            bytes_received: request.bytes_received + bytes,
+        });
+        self.move_on();
+    }
+
+    /// Forgets the answered requests at the front, and lets what was held back follow.
+    #[inline]
+    fn move_on(&mut self) {
         while self.requests.front().is_some_and(|request| request.answered) {
             self.requests.pop_front();
             self.first_id += 1;
@@ -222,7 +257,6 @@ impl Connection {
             self.out.extend_from_slice(&next);
             self.open += 1;
         }
-        Ok(())
     }
 
     /// Gives up the connection; gives the operations that will not be answered.

@@ -71,6 +71,7 @@ pub(super) struct ThreadOutcome {
     pub(super) lag_count: u64,
     /// Lag of those that no full connection made late.
     pub(super) own_lag_ns_max: u64,
+    pub(super) own_lag_ns_sum: u128,
     /// CPU time that was work, and the time that it is a part of.
     pub(super) busy_ns: u64,
     pub(super) elapsed_ns: u64,
@@ -351,6 +352,9 @@ impl Engine {
     }
 
     fn note_lag(&mut self, due_ns: u64, now_ns: u64) {
+        if due_ns < self.recorder.measure_ns() {
+            return;
+        }
         let lag_ns = now_ns.saturating_sub(due_ns);
         self.outcome.lag_ns_max = self.outcome.lag_ns_max.max(lag_ns);
         self.outcome.lag_ns_sum += u128::from(lag_ns);
@@ -359,6 +363,7 @@ impl Engine {
             self.outcome.dropped += 1;
         } else {
             self.outcome.own_lag_ns_max = self.outcome.own_lag_ns_max.max(lag_ns);
+            self.outcome.own_lag_ns_sum += u128::from(lag_ns);
         }
     }
 

@@ -113,6 +113,11 @@ impl Recorder {
         }
     }
 
+    /// When the warm-up ends.
+    pub(super) fn measure_ns(&self) -> u64 {
+        self.measure_ns
+    }
+
     /// Records an operation, unless it belongs to the warm-up.
     #[inline]
     pub(super) fn record(&mut self, answered: Answered, amounts: Amounts) {

@@ -9,6 +9,10 @@ use super::run::{RunOptions, Source};
 const BUSY_PERCENT_MAX: f64 = 95.0;
 /// A rate below this share of the target is a target missed.
 const REACHED_SHARE: f64 = 0.99;
+/// Where the generator's own lateness is this share of the response time, the figures are largely its own,
+const OWN_LAG_SHARE_MAX: f64 = 0.25;
+/// unless it is so little that nobody waits for it.
+const OWN_LAG_NS_MIN: f64 = 100_000.0;
 
 /// What one repetition showed of generator and server, over all threads.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +28,11 @@ pub(super) struct Evidence {
     unanswered: u64,
     lag_ns_max: u64,
     own_lag_ns_max: u64,
+    own_lag_ns_sum: u128,
     lag_ns_sum: u128,
     lag_count: u64,
+    /// Response times of what was answered.
+    response_ns_sum: f64,
     connections_lost: u64,
     lost_reason: Option<String>,
     pub(super) all_lost: bool,
@@ -45,6 +52,7 @@ impl Evidence {
         self.unanswered += outcome.unanswered;
         self.lag_ns_max = self.lag_ns_max.max(outcome.lag_ns_max);
         self.own_lag_ns_max = self.own_lag_ns_max.max(outcome.own_lag_ns_max);
+        self.own_lag_ns_sum += outcome.own_lag_ns_sum;
         self.lag_ns_sum += outcome.lag_ns_sum;
         self.lag_count += outcome.lag_count;
         self.connections_lost += outcome.connections_lost;
@@ -57,6 +65,16 @@ impl Evidence {
         self.answered = totals.iter().map(|op| op.count).sum();
         self.errors = totals.iter().map(|op| op.errors).sum();
         self.elapsed_s = elapsed_s;
+        let sum_ns = |op: &OpSecond| op.latencies.histogram().mean() * op.latencies.count() as f64;
+        self.response_ns_sum = totals.iter().map(sum_ns).sum();
+    }
+    /// Mean lateness that was the generator's own doing, where it is too much of the response time.
+    fn late_by_itself_ns(&self) -> Option<f64> {
+        let lag_ns = self.own_lag_ns_sum as f64;
+        let mean_ns = lag_ns / self.lag_count.max(1) as f64;
+        let is_late =
+            self.is_open && mean_ns >= OWN_LAG_NS_MIN && lag_ns >= OWN_LAG_SHARE_MAX * self.response_ns_sum;
+        is_late.then_some(mean_ns)
     }
 }
 
@@ -77,11 +95,12 @@ pub(super) fn verdict(options: &RunOptions, all: &[&Evidence], interrupted: bool
     let held_up = sum(|evidence| evidence.dropped + evidence.connections_lost);
     let has_failed = all.iter().any(|evidence| evidence.failure.is_some());
     let missed_by_itself = target_not_reached && held_up == 0 && !has_failed;
+    let late_by_itself = all.iter().any(|evidence| evidence.late_by_itself_ns().is_some());
     let lag_count = sum(|evidence| evidence.lag_count);
     let lag_ns_sum: u128 = all.iter().map(|evidence| evidence.lag_ns_sum).sum();
     let mut verdict = Verdict {
         closed_loop: !is_open,
-        generator_limited: cpu_percent >= BUSY_PERCENT_MAX || missed_by_itself,
+        generator_limited: cpu_percent >= BUSY_PERCENT_MAX || missed_by_itself || late_by_itself,
         target_not_reached,
         interrupted,
         target_rate: options.rate,
@@ -112,7 +131,14 @@ fn notes(verdict: &Verdict, all: &[&Evidence]) -> Vec<String> {
         let achieved = verdict.achieved_rate;
         notes.push(format!("target not reached: asked {target:.0}/s, got {achieved:.0}/s"));
     }
-    if verdict.generator_limited && verdict.null_sink_rate.is_none() {
+    let late_ns = all.iter().filter_map(|evidence| evidence.late_by_itself_ns()).fold(0.0, f64::max);
+    if late_ns > 0.0 {
+        notes.push(format!(
+            "the generator itself was late, {:.3} ms in the mean: it did not get the processor in time (other work on \
+             this machine?), and the response times contain that",
+            late_ns / 1e6
+        ));
+    } else if verdict.generator_limited && verdict.null_sink_rate.is_none() {
         let percent = verdict.generator_cpu_percent;
         notes.push(format!(
             "generator limited: its busiest thread worked {percent:.0} % of the time; the figures are the generator's, \

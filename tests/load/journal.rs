@@ -114,3 +114,19 @@ fn nobody_there_has_a_status_of_its_own() {
         assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[test]
+fn a_threshold_that_is_not_kept_fails_the_run() {
+    // A pipeline would go on with a store that has become too slow.
+    let run = |limit: &str| {
+        let flags =
+            ["-q", "--null-sink", "--workload", "kv", "--ratio", "1:0", "-n", "1000", "--threshold", limit];
+        let output = tskv().arg("bench").args(flags).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (status, said) = run("total.errors<=0");
+    assert!(status == Some(0) && said.contains("threshold  total.errors"), "{status:?}: {said}");
+    let (status, said) = run("write.p50_us<0.001");
+    assert!(status == Some(1) && said.contains("threshold  write.p50_us"), "{status:?}: {said}");
+    assert_eq!(run("scan.p50_us<1").0, Some(2), "a limit on what was not measured");
+}

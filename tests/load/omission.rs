@@ -1,6 +1,7 @@
 //! Coordinated omission: a server that stalls must cost every request that was due meanwhile.
 
 use crate::bench::{finish, start, undisturbed};
+use crate::peer::{Peer, WRITES};
 use crate::support::Daemon;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,9 +10,9 @@ const RATE: f64 = 250.0;
 /// The daemon stands still for this long,
 const PAUSE: Duration = Duration::from_millis(1_000);
 /// this often,
-const PERIOD: Duration = Duration::from_millis(3_000);
+const PERIOD: Duration = Duration::from_millis(10_000);
 /// this many times.
-const PAUSES: u32 = 3;
+const PAUSES: u32 = 2;
 
 #[test]
 fn a_stall_is_counted_for_each_request_that_was_due() {
@@ -56,19 +57,23 @@ fn measure() -> Result<(), String> {
     Ok(())
 }
 
-/// Stops the daemon for a while, then lets it run for the rest of the period; how long it stood still.
+/// Stops a process for a while, then waits for the rest of the period; how long it stood still.
 fn pause(pid: u32) -> Duration {
+    let begin = Instant::now();
+    let stood_still = stand_still(pid);
+    std::thread::sleep((PERIOD - PAUSE).saturating_sub(begin.elapsed() - stood_still));
+    stood_still
+}
+
+fn stand_still(pid: u32) -> Duration {
     let signal = |name: &str| {
         assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
     };
-    let begin = Instant::now();
     signal("STOP");
     let stopped = Instant::now();
     std::thread::sleep(PAUSE);
     signal("CONT");
-    let stood_still = stopped.elapsed();
-    std::thread::sleep((PERIOD - PAUSE).saturating_sub(begin.elapsed() - stood_still));
-    stood_still
+    stopped.elapsed()
 }
 
 /// The latency that `quantile` of `count` requests do not exceed, when each waits for the end of the pause in which it
@@ -86,4 +91,21 @@ fn response_us(pauses: &[Duration], count: f64, quantile: f64) -> f64 {
     let beyond = count * (1.0 - quantile);
     let index = (0..waits.len()).find(|index| *index as f64 >= beyond).unwrap();
     waits[index]
+}
+
+#[test]
+fn a_generator_that_stood_still_says_so() {
+    // Its own pauses would be reported as the server's.
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("result.json");
+    let peer = Peer::start();
+    let flags = ["-q", "-c", "4", "-R", "250", "-d", "4s", "--warmup", "0s", "--addr", &peer.address];
+    let child = start(&[&WRITES[..], &flags].concat(), &json);
+    std::thread::sleep(Duration::from_millis(1_000));
+    let _ = stand_still(child.id());
+    let finished = finish(child, &json);
+    let verdict = &finished.result.verdict;
+    assert!(verdict.generator_limited, "{verdict:?}");
+    assert!(verdict.max_generator_lag_ms.unwrap() > 900.0, "{verdict:?}");
+    assert!(verdict.notes.iter().any(|note| note.contains("the generator itself was late")), "{verdict:?}");
 }

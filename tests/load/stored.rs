@@ -151,14 +151,16 @@ fn runs_that_did_not_measure_the_same_are_refused() {
         assert_eq!(status, 0, "{what}");
         assert!(stdout.contains(what), "{what}: {stdout}");
     }
-    // What names a run or its length is no obstacle.
+    // What names a run or its length is no obstacle, nor another server's word for the same promise.
     let mut other = example_run();
+    other.server.sync = Some("appendfsync always".to_owned());
     other.config.label = Some("another".to_owned());
     other.config.duration_s = Some(6.0);
     other.env.kernel = Some("6.19.0".to_owned());
     bench.save("other.json", &other);
     let (status, stdout, _) = bench.run("compare base.json other.json");
     assert_eq!(status, 0);
+    assert!(stdout.contains("server.sync: always and appendfsync always"), "{stdout}");
     assert!(stdout.contains("config.duration_s: 5.0 and 6.0") && stdout.contains("env.kernel"), "{stdout}");
 }
 

@@ -3,7 +3,7 @@
 use super::compare::CompareArgs;
 use super::report::{FileArgs, ReportArgs};
 use crate::cli::args::Connect;
-use crate::load::report::Percentiles;
+use crate::load::report::{Percentiles, Threshold};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ is due is fixed beforehand, and response time counts from then, however long the
 made it wait. Without one, requests wait for replies (a closed loop), and a stall is counted once per
 connection instead of once per user.
 
-Exit status: 0 fine, 1 a verification or a comparison failed, 2 wrong usage, 3 could not connect, 4 more than --max-errors
+Exit status: 0 fine, 1 a verification, a comparison or a --threshold failed, 2 wrong usage, 3 could not connect, 4 more than --max-errors
 errors, 130 interrupted (the report is still written).";
 
 #[derive(Debug, Args)]
@@ -219,6 +219,9 @@ pub(super) struct OutputArgs {
     /// A note for reports, as disk=nvme
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(super) tags: Vec<String>,
+    /// Limit that the run must keep, like write.p99_us<5000 or total.ops_per_s>=48000; exit status 1 when it does not
+    #[arg(long = "threshold", value_parser = Threshold::parse, value_name = "LIMIT")]
+    pub(super) thresholds: Vec<Threshold>,
     /// Print no line per second
     #[arg(short = 'q', long)]
     pub(super) quiet: bool,

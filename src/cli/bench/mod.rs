@@ -11,7 +11,7 @@ use super::connect::Target as Server;
 use super::csv::{CsvReader, parse_value};
 use super::error::CliError;
 use super::output::Output;
-use crate::load::report::{NamedRun, text_report};
+use crate::load::report::{NamedRun, Threshold, text_report};
 use crate::load::{
     self, Amount, Dialect, LiveSecond, LoadError, Objective, ReplayOptions, ReplaySample, RunOptions,
     RunResult, SampleSource, Source, Target,
@@ -189,6 +189,7 @@ fn tell(args: &RunArgs, result: &RunResult, mut output: Output) -> Result<(), Cl
             .map_err(|error| CliError::Failed(format!("--json: {}: {error}", path.display())))?;
     }
     report::write_files(&args.output.files, &[result], &[NamedRun::new(result, "this run")])?;
+    let is_kept = keep_thresholds(&args.output.thresholds, result, &mut output)?;
     let errors: u64 = result.ops.values().map(|op| op.errors).sum();
     if result.verdict.interrupted {
         return Err(CliError::Status(STATUS_INTERRUPTED, "interrupted".to_owned()));
@@ -200,7 +201,25 @@ fn tell(args: &RunArgs, result: &RunResult, mut output: Output) -> Result<(), Cl
         let lost = result.verdict.connections_lost;
         return Err(CliError::Status(STATUS_ERRORS, format!("{lost} connections were lost")));
     }
-    Ok(())
+    if is_kept { Ok(()) } else { Err(CliError::Negative) }
+}
+
+/// Says which limits the run kept; whether all were.
+fn keep_thresholds(
+    thresholds: &[Threshold],
+    result: &RunResult,
+    output: &mut Output,
+) -> Result<bool, CliError> {
+    let (mut text, mut is_kept) = (String::new(), true);
+    for threshold in thresholds {
+        let verdict =
+            threshold.check(result).map_err(|reason| CliError::Usage(format!("--threshold: {reason}")))?;
+        text += &format!("threshold  {}\n", verdict.words);
+        is_kept &= verdict.is_kept;
+    }
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    written.map_err(|error| CliError::output(&error))?;
+    Ok(is_kept)
 }
 
 fn from_load(error: LoadError) -> CliError {

@@ -52,7 +52,8 @@ pub fn differences(base: &RunResult, new: &RunResult) -> Vec<Difference> {
         }
     }
     let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
-    note("server.sync", &text(&base.server.sync), &text(&new.server.sync), true);
+    let is_same_promise = promise(&base.server.sync) == promise(&new.server.sync);
+    note("server.sync", &text(&base.server.sync), &text(&new.server.sync), !is_same_promise);
     let (base_env, new_env) = (&base.env, &new.env);
     note("env.host", &text(&base_env.host), &text(&new_env.host), true);
     note("env.cpu", &text(&base_env.cpu), &text(&new_env.cpu), true);
@@ -66,6 +67,16 @@ pub fn differences(base: &RunResult, new: &RunResult) -> Vec<Difference> {
     note("server.product", &text(&base.server.product), &text(&new.server.product), false);
     found.sort_by_key(|difference| !difference.is_decisive);
     found
+}
+
+/// What a sync policy promises, in one server's words: two servers that promise the same are comparable.
+fn promise(sync: &Option<String>) -> Option<&str> {
+    match sync.as_deref() {
+        Some("appendfsync always") => Some("always"),
+        Some("appendfsync everysec" | "interval=1s" | "interval=1000ms") => Some("everysec"),
+        Some("appendfsync no") => Some("none"),
+        other => other,
+    }
 }
 
 /// The fields of a part of a document, by their names there.

@@ -75,10 +75,36 @@ pub(in crate::load) struct KvWorkload {
     write: KeyTemplate,
     read: KeyTemplate,
     series: KeyTemplate,
+    /// The whole of a SET, where all are equally long.
+    whole_set: Option<WholeSet>,
     filler: Vec<u8>,
     /// Kept for their memory.
     key: Vec<u8>,
     value: Vec<u8>,
+}
+
+/// A SET of which only the key's digits and the value are written anew: a request costs one copy.
+#[derive(Debug)]
+struct WholeSet {
+    template: KeyTemplate,
+    /// Where the value starts.
+    value_at: usize,
+    value_bytes: usize,
+}
+
+impl WholeSet {
+    fn new(options: &KvOptions) -> Option<Self> {
+        let ValueKind::Bytes { min, max } = options.values else { return None };
+        let is_plain = min == max && (SEQUENCE_DIGITS..=FILLER_BYTES / 2).contains(&min);
+        if options.dialect != Dialect::Strings || !is_plain {
+            return None;
+        }
+        let mut after = Vec::new();
+        put_bulk(&mut after, &vec![b' '; min]);
+        let template = KeyTemplate::of_command(3, b"SET", STRING_PREFIX, &after);
+        let value_at = template.bytes_len() - min - b"\r\n".len();
+        Some(Self { template, value_at, value_bytes: min })
+    }
 }
 
 impl KvWorkload {
@@ -108,6 +134,7 @@ impl KvWorkload {
             write,
             read,
             series: KeyTemplate::new(SERIES_PREFIX, b""),
+            whole_set: WholeSet::new(options),
             filler: (0..FILLER_BYTES).map(printable).collect(),
             key: Vec::new(),
             value: Vec::new(),
@@ -125,7 +152,8 @@ impl KvWorkload {
     }
     /// Whether an operation writes.
     pub(in crate::load) fn is_write(&self, sequence: u64) -> bool {
-        unit(draw(self.options.seed ^ OP_DICE, sequence)) < self.options.write_share
+        let share = self.options.write_share;
+        share >= 1.0 || unit(draw(self.options.seed ^ OP_DICE, sequence)) < share
     }
     /// Where a write goes.
     pub(in crate::load) fn write_of(&self, sequence: u64) -> KvWrite {
@@ -180,7 +208,22 @@ impl KvWorkload {
         }
     }
 
+    /// Appends a SET as a copy of the template; the same bytes as the plain way makes.
+    fn put_whole_set(&self, set: &WholeSet, out: &mut Vec<u8>, sequence: u64) {
+        let value_at = out.len() + set.value_at;
+        set.template.put(out, self.key_of(sequence));
+        let Some(value) = out.get_mut(value_at..value_at + set.value_bytes) else { return };
+        let (digits, rest) = value.split_at_mut(SEQUENCE_DIGITS);
+        write_sequence(digits, sequence);
+        let dice = draw(self.options.seed ^ VALUE_DICE, sequence);
+        let from = usize::try_from(below(dice, FILLER_BYTES as u64 / 2)).unwrap_or(0);
+        rest.copy_from_slice(&self.filler[from..from + rest.len()]);
+    }
+
     fn put_write(&mut self, out: &mut Vec<u8>, id: u64, sequence: u64) {
+        if let Some(set) = &self.whole_set {
+            return self.put_whole_set(set, out, sequence);
+        }
         let KvWrite { key, time } = self.write_of(sequence);
         let mut value = std::mem::take(&mut self.value);
         match self.options.dialect {
@@ -241,13 +284,26 @@ impl Workload for KvWorkload {
 
 /// Appends a sequence as 16 hexadecimal digits.
 fn put_sequence(value: &mut Vec<u8>, sequence: u64) {
+    let mut digits = [0; SEQUENCE_DIGITS];
+    write_sequence(&mut digits, sequence);
+    value.extend_from_slice(&digits);
+}
+
+/// All pairs of hexadecimal digits.
+const HEX_PAIRS: [[u8; 2]; 256] = {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let start = value.len();
-    value.extend_from_slice(&[b'0'; SEQUENCE_DIGITS]);
-    let mut left = sequence;
-    for digit in value[start..].iter_mut().rev() {
-        *digit = DIGITS[usize::try_from(left % 16).unwrap_or(0)];
-        left /= 16;
+    let (mut pairs, mut index) = ([[0; 2]; 256], 0);
+    while index < 256 {
+        pairs[index] = [DIGITS[index / 16], DIGITS[index % 16]];
+        index += 1;
+    }
+    pairs
+};
+
+fn write_sequence(digits: &mut [u8], sequence: u64) {
+    let bytes = sequence.to_le_bytes();
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes.iter().rev()) {
+        pair.copy_from_slice(&HEX_PAIRS[usize::from(*byte)]);
     }
 }
 
@@ -305,6 +361,32 @@ mod tests {
         assert_eq!(parts, whole);
         let writes = whole.iter().filter(|(issued, _)| issued.op == WRITE).count();
         assert!((100..200).contains(&writes), "{writes} of 300 with a share of a half");
+    }
+
+    #[test]
+    fn whole_requests_are_the_same_as_those_made_piece_by_piece() {
+        // The bytes on the wire would not be those that a verification expects.
+        for bytes in [16, 17, 32, 4096] {
+            let fixed = options(Dialect::Strings, ValueKind::Bytes { min: bytes, max: bytes });
+            let mut fast = KvWorkload::new(
+                &KvOptions { write_share: 1.0, ..fixed.clone() },
+                Share { thread: 0, threads: 1 },
+            );
+            assert!(fast.whole_set.is_some(), "{bytes}");
+            for sequence in 0..300 {
+                let (mut made, mut plain, mut value) = (Vec::new(), Vec::new(), Vec::new());
+                fast.issue(&mut made, sequence + 1).unwrap();
+                fast.put_value(sequence, &mut value);
+                fast.write.put(&mut plain, fast.key_of(sequence));
+                put_bulk(&mut plain, &value);
+                assert_eq!(made, plain, "{bytes}, {sequence}");
+            }
+        }
+        for other in
+            [ValueKind::Int, ValueKind::Bytes { min: 15, max: 15 }, ValueKind::Bytes { min: 16, max: 20 }]
+        {
+            assert!(WholeSet::new(&options(Dialect::Strings, other)).is_none());
+        }
     }
 
     #[test]
