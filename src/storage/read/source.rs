@@ -60,10 +60,24 @@ impl<'a> Source<'a> {
     }
     /// Entries of a table at times in `from..=to`.
     pub(super) fn table(target: Target<'a>, table: &'a Arc<Table>, (from, to): (i64, i64)) -> Self {
-        let place = Place::Block { table, index: 0, bound: from };
-        let mut source =
-            Self { target, from, to, place, buffer: Columns::default(), loaded: 0..0, ahead: None };
-        source.enter_table(table, None);
+        // What is known of the table bounds what its index leaves open: where a series ends within a block, a table of
+        // long ago would otherwise seem to reach as far as the newest, and be read for it.
+        let (from, to) = match target.class {
+            SlotClass::Time => (from.max(table.meta.time_min), to.min(table.meta.time_max)),
+            SlotClass::Metadata | SlotClass::Timeless => (from, to),
+        };
+        let mut source = Self {
+            target,
+            from,
+            to,
+            place: Place::End,
+            buffer: Columns::default(),
+            loaded: 0..0,
+            ahead: None,
+        };
+        if from <= to {
+            source.enter_table(table, None);
+        }
         source
     }
     /// No entry lies before this time, in the direction of the scan; `None` when there are no more. Exact when the
