@@ -11,7 +11,7 @@ use super::{BlockRef, Blocks};
 use crate::model::{Seqno, Slot, SlotClass};
 use crate::storage::columns::Columns;
 use crate::storage::memtable::Run;
-use crate::storage::sstable::{Block, TableError};
+use crate::storage::sstable::{Block, ChunkHeader, TableError};
 use crate::storage::version::Table;
 use std::ops::Range;
 use std::sync::Arc;
@@ -99,6 +99,19 @@ impl<'a> Source<'a> {
     /// Whether entries are at hand.
     pub(super) fn is_loaded(&self) -> bool {
         matches!(self.place, Place::Run { .. } | Place::Chunk { decoded: true, .. })
+    }
+    /// Whether a block is to be looked at next.
+    pub(super) fn is_at_block(&self) -> bool {
+        matches!(self.place, Place::Block { .. })
+    }
+    /// The chunk that comes next, when it is not decoded yet, and the bound of what comes after it.
+    pub(super) fn chunk_at_hand(&self) -> Option<(ChunkHeader<'_>, Option<i64>)> {
+        match &self.place {
+            Place::Chunk { block, chunk, decoded: false, .. } => {
+                Some((block.chunk(*chunk), self.find_ahead()))
+            }
+            Place::Chunk { .. } | Place::Block { .. } | Place::Run { .. } | Place::End => None,
+        }
     }
     /// The entries at hand.
     ///
