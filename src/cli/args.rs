@@ -67,6 +67,8 @@ Deletes cost the same however much they cover.")]
   tskv scan cpu.idle --from 1517420000000 --limit 10
   tskv scan cpu.idle --reverse --limit 1  the newest
   tskv scan --prefix cpu.                 several series, in order of their names
+  tskv scan --prefix cpu. --newest        the newest sample of each
+  tskv scan cpu.idle --aggregate avg --bucket 1m
 
 Prints series,timestamp,value a line, without a header.")]
     Scan(ScanArgs),
@@ -246,9 +248,28 @@ pub(super) struct ScanArgs {
     /// Last series first, newest sample first
     #[arg(long)]
     pub(super) reverse: bool,
-    /// Stop after this many samples
+    /// Stop after this many samples, or rows of buckets
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<u64>,
+    /// Print only the newest sample of each series, within --from and --to
+    #[arg(long)]
+    pub(super) newest: bool,
+    /// Print one value per series and bucket: avg, sum, min, max, range, count, first, last, std.p, std.s, var.p, var.s
+    /// or twa (time-weighted average)
+    #[arg(long, value_name = "NAME", requires = "bucket", conflicts_with = "newest")]
+    pub(super) aggregate: Option<String>,
+    /// Width of a bucket, such as 10s, 1m, 1h or 24h
+    #[arg(long, value_name = "DURATION", requires = "aggregate")]
+    pub(super) bucket: Option<String>,
+    /// A time at which a bucket starts
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_negative_numbers = true,
+        default_value_t = 0,
+        requires = "aggregate"
+    )]
+    pub(super) align: i64,
 }
 
 #[derive(Debug, Args)]
@@ -564,6 +585,8 @@ mod tests {
         assert!(parse(&["put", "a", "-5", "-1.5"]).is_ok());
         assert!(parse(&["get", "a", "-5"]).is_ok());
         assert!(parse(&["scan", "a", "--from", "-5"]).is_ok());
+        assert!(parse(&["scan", "a", "--aggregate", "avg", "--bucket", "1m", "--align", "-1"]).is_ok());
+        assert!(parse(&["scan", "--prefix", "a", "--newest", "--reverse"]).is_ok());
         assert!(parse(&["delete", "a", "-5"]).is_ok());
         for bad in [
             &["delete"][..],
@@ -573,6 +596,9 @@ mod tests {
             &["delete", "a", "--everything"],
             &["scan"],
             &["scan", "a", "--prefix", "b"],
+            &["scan", "a", "--aggregate", "avg"],
+            &["scan", "a", "--bucket", "1m"],
+            &["scan", "a", "--aggregate", "avg", "--bucket", "1m", "--newest"],
             &["export", "--values", "bits", "--format", "typed"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?} was accepted");

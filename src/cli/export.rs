@@ -6,7 +6,7 @@ use super::error::CliError;
 use super::format::{Form, FormatError, write_entry, write_header};
 use super::output::Output;
 use crate::client::{Client, ClientOptions};
-use crate::model::{KeyRange, ScanRequest, Slot};
+use crate::model::{KeyRange, ScanAnswer, ScanRequest, Slot};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
@@ -52,6 +52,7 @@ pub(super) fn export(
         all_slots: true,
         reverse: false,
         limit: u64::MAX,
+        answer: ScanAnswer::Entries,
     };
     write_header(output, form, client.info().unit).map_err(|error| CliError::output(&error))?;
     let mut left_out = 0;

@@ -7,11 +7,14 @@ use super::error::CliError;
 use super::format::{Form, write_entry, write_value};
 use super::output::Output;
 use crate::client::{Client, ClientOptions};
-use crate::model::{DeleteScope, KeyRange, ScanRequest, Slot, TimeUnit, check_series};
+use crate::config::parse_duration;
+use crate::model::{
+    Aggregator, BucketGrid, DeleteScope, KeyRange, ScanAnswer, ScanRequest, Slot, TimeUnit, check_series,
+};
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// `tskv ping`
 pub(super) fn ping(connect: &Connect) -> Result<(), CliError> {
@@ -113,9 +116,19 @@ pub(super) fn scan(args: &ScanArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let (from, to) = (args.range.from, args.range.to);
-    let request = ScanRequest { keys, from, to, all_slots: false, reverse: args.reverse, limit };
-    let mut output = Output::stdout();
+    let aggregator = args.aggregate.as_deref().map(aggregator_named).transpose()?;
+    let bucket = args.bucket.as_deref().map(parse_duration).transpose().map_err(CliError::Usage)?;
     let mut client = open(&args.connect)?;
+    let answer = match (aggregator, bucket) {
+        (Some(aggregator), Some(bucket)) => {
+            let grid = BucketGrid { width: bucket_width(bucket, client.info().unit)?, align: args.align };
+            ScanAnswer::Buckets { aggregator, grid }
+        }
+        _ if args.newest => ScanAnswer::Newest,
+        _ => ScanAnswer::Entries,
+    };
+    let request = ScanRequest { keys, from, to, all_slots: false, reverse: args.reverse, limit, answer };
+    let mut output = Output::stdout();
     let mut scan = client.scan(request)?;
     while let Some(entries) = scan.next_chunk()? {
         for (series, slot, value) in entries {
@@ -123,6 +136,22 @@ pub(super) fn scan(args: &ScanArgs) -> Result<(), CliError> {
         }
     }
     output.flush().map_err(|error| CliError::output(&error))
+}
+
+fn aggregator_named(name: &str) -> Result<Aggregator, CliError> {
+    Aggregator::from_name(name.as_bytes()).ok_or_else(|| {
+        let known = Aggregator::ALL.map(|(known, _)| known).join(", ");
+        CliError::Usage(format!("--aggregate {name} is none of {known}"))
+    })
+}
+
+/// A bucket's width in the store's unit.
+fn bucket_width(bucket: Duration, unit: TimeUnit) -> Result<i64, CliError> {
+    let nanos = i64::try_from(bucket.as_nanos()).unwrap_or(i64::MAX);
+    let width = unit.convert(TimeUnit::Nanoseconds, nanos).filter(|width| *width > 0);
+    width.filter(|width| TimeUnit::Nanoseconds.convert(unit, *width) == Some(nanos)).ok_or_else(|| {
+        CliError::Usage(format!("--bucket must be a whole number of {unit}, and more than none"))
+    })
 }
 
 /// `tskv stats`
@@ -182,4 +211,28 @@ fn current_time(unit: TimeUnit) -> Result<i64, CliError> {
         .ok()
         .and_then(|nanos| unit.convert(TimeUnit::Nanoseconds, nanos))
         .ok_or_else(|| CliError::Failed("the clock shows a time beyond 64 bits".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_that_the_store_cannot_count_is_refused() {
+        // A width that is rounded in silence gives totals of other stretches than were asked for.
+        let width = |nanos, unit| bucket_width(Duration::from_nanos(nanos), unit).ok();
+        assert_eq!(width(60_000_000_000, TimeUnit::Milliseconds), Some(60_000));
+        assert_eq!(width(1_500, TimeUnit::Nanoseconds), Some(1_500));
+        assert_eq!(width(1_500, TimeUnit::Microseconds), None);
+        assert_eq!(width(0, TimeUnit::Nanoseconds), None);
+        assert_eq!(width(999_999, TimeUnit::Milliseconds), None);
+    }
+
+    #[test]
+    fn an_unknown_aggregate_is_answered_with_those_that_are() {
+        // Whoever mistypes a name should not have to look for the list of them.
+        let Err(CliError::Usage(text)) = aggregator_named("mean") else { panic!("mean is none") };
+        assert!(text.contains("avg") && text.contains("twa"), "{text}");
+        assert_eq!(aggregator_named("STD.p").ok(), Some(Aggregator::StdP));
+    }
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the scripted server needs a thread of its own")]
 
 use super::*;
-use crate::model::KeyRange;
+use crate::model::{KeyRange, ScanAnswer};
 use crate::protocol::binary::{
     Hello, RequestLimits, ScanEntry, Status, decode_request, encode_failure, encode_response,
 };
@@ -161,6 +161,7 @@ fn everything() -> ScanRequest {
         all_slots: false,
         reverse: false,
         limit: u64::MAX,
+        answer: ScanAnswer::Entries,
     }
 }
 

@@ -3,8 +3,9 @@
 //! Commands borrow the receive buffer of their connection; a shard copies what it must keep when it parks one
 //! ([`Command::to_stored`]).
 
-use super::entry::{DeleteScope, KeyRange};
+use super::entry::DeleteScope;
 use super::key::Slot;
+use super::scan::ScanRequest;
 use super::value::{OwnedValue, Value};
 
 /// One operation on one shard. The doc of each variant names the replies it gives besides errors.
@@ -202,52 +203,67 @@ pub enum BucketTimestamp {
     End,
 }
 
-/// Aggregators of level L1.
+/// Aggregators of level L1. The numbers are those of the native protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Aggregator {
     /// Mean.
-    Avg,
+    Avg = 1,
     /// Sum.
-    Sum,
+    Sum = 2,
     /// Smallest.
-    Min,
+    Min = 3,
     /// Largest.
-    Max,
+    Max = 4,
     /// Largest minus smallest.
-    Range,
+    Range = 5,
     /// How many.
-    Count,
+    Count = 6,
     /// Earliest.
-    First,
+    First = 7,
     /// Latest.
-    Last,
+    Last = 8,
     /// Standard deviation of the population.
-    StdP,
+    StdP = 9,
     /// Standard deviation of a sample.
-    StdS,
+    StdS = 10,
     /// Variance of the population.
-    VarP,
+    VarP = 11,
     /// Variance of a sample.
-    VarS,
+    VarS = 12,
     /// Time-weighted average.
-    Twa,
+    Twa = 13,
 }
 
-/// A native scan, as one shard sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScanRequest {
-    /// Series to visit; one series is `series..series\0`.
-    pub keys: KeyRange,
-    /// First timestamp.
-    pub from: i64,
-    /// Last timestamp, inclusive.
-    pub to: i64,
-    /// Also visit metadata and timeless slots (`export --format typed`, and string keys).
-    pub all_slots: bool,
-    /// Largest key first, newest sample first.
-    pub reverse: bool,
-    /// Entries in all; `u64::MAX` for no limit.
-    pub limit: u64,
+impl Aggregator {
+    /// Each with its name, as TS.RANGE and the command line know it.
+    pub const ALL: [(&'static str, Self); 13] = [
+        ("avg", Self::Avg),
+        ("sum", Self::Sum),
+        ("min", Self::Min),
+        ("max", Self::Max),
+        ("range", Self::Range),
+        ("count", Self::Count),
+        ("first", Self::First),
+        ("last", Self::Last),
+        ("std.p", Self::StdP),
+        ("std.s", Self::StdS),
+        ("var.p", Self::VarP),
+        ("var.s", Self::VarS),
+        ("twa", Self::Twa),
+    ];
+
+    /// Reads the number that the native protocol sends.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().map(|(_, aggregator)| aggregator).find(|aggregator| *aggregator as u8 == byte)
+    }
+    /// Finds it by its name, in letters of either case.
+    #[must_use]
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        let is_named = |known: &&(&str, Self)| known.0.as_bytes().eq_ignore_ascii_case(name);
+        Self::ALL.iter().find(is_named).map(|(_, aggregator)| *aggregator)
+    }
 }
 
 /// A command that owns its bytes: parked, or on its way to another core.

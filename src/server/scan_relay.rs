@@ -79,9 +79,18 @@ impl ScanRelay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ScanAnswer;
 
     fn request(keys: KeyRange, reverse: bool) -> ScanRequest {
-        ScanRequest { keys, from: i64::MIN, to: i64::MAX, all_slots: false, reverse, limit: 10 }
+        ScanRequest {
+            keys,
+            from: i64::MIN,
+            to: i64::MAX,
+            all_slots: false,
+            reverse,
+            limit: 10,
+            answer: ScanAnswer::Entries,
+        }
     }
     fn shards(keys: KeyRange, reverse: bool) -> Vec<u16> {
         let router = Router::new(&[(*b"g").into(), (*b"p").into()]);

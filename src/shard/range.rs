@@ -5,7 +5,8 @@ use super::effect::Effects;
 use super::{Pause, Progress, Shard, Task};
 use crate::limits::SCAN_SLICE_ENTRIES;
 use crate::model::{
-    ChunkInfo, EntryOp, OperationId, RangeQuery, Reply, ReplyError, ScanRequest, SeriesDetails, SeriesInfo,
+    ChunkInfo, EntryOp, OperationId, RangeQuery, Reply, ReplyError, ScanAnswer, ScanRequest, SeriesDetails,
+    SeriesInfo,
 };
 use crate::storage::range_delete::single_series;
 use crate::storage::read::{self, ScanOutput, ScanPosition, ScanStatus};
@@ -260,8 +261,15 @@ impl Shard {
         (from, to): (i64, i64),
         reverse: bool,
     ) -> Result<(ScanOutput, ScanStatus), Pause> {
-        let request =
-            ScanRequest { keys: single_series(key), from, to, all_slots: false, reverse, limit: u64::MAX };
+        let request = ScanRequest {
+            keys: single_series(key),
+            from,
+            to,
+            all_slots: false,
+            reverse,
+            limit: u64::MAX,
+            answer: ScanAnswer::Entries,
+        };
         let mut output = ScanOutput::default();
         let status = self.with_view(task, |view, blocks| {
             read::scan_step(view, &request, position, SCAN_SLICE_ENTRIES, blocks, &mut output)

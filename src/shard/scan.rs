@@ -1,17 +1,21 @@
 //! Streams of entries and pages of keys: reads that run slice by slice over a snapshot.
 
+use super::aggregate::SeriesBuckets;
 use super::effect::Effects;
 use super::park::ParkState;
 use super::{Pause, Progress, Shard, Task};
 use crate::limits::{SCAN_CHUNK_BYTES, SCAN_SLICE_ENTRIES};
-use crate::model::{EntryOp, KeyKind, KeyRange, OperationId, Reply, ScanRequest, SlotClass};
+use crate::model::{EntryOp, KeyKind, KeyRange, OperationId, Reply, ScanAnswer, ScanRequest, SlotClass};
 use crate::storage::read::{self, KeyPosition, ScanOutput, ScanPosition, ScanStatus};
 
 /// A native scan on this shard.
 #[derive(Default)]
 pub(super) struct ScanTask {
     position: ScanPosition,
+    /// What is to be sent: entries, or rows of buckets.
     gathered: ScanOutput,
+    /// In a scan of buckets; made by its first slice.
+    buckets: Option<SeriesBuckets>,
     /// Chunks that the client still takes.
     credit: u32,
     /// The position is at the end; what was gathered is still to be sent.
@@ -52,18 +56,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
         if !scan.is_done && scan.gathered.bytes() < SCAN_CHUNK_BYTES {
-            let status = self.with_view(task, |view, blocks| {
-                read::scan_step(
-                    view,
-                    request,
-                    &mut scan.position,
-                    SCAN_SLICE_ENTRIES,
-                    blocks,
-                    &mut scan.gathered,
-                )
-            })?;
-            task.pins.clear();
-            scan.is_done = status == ScanStatus::Done;
+            scan.is_done = self.scan_gather(task, scan, request)? == ScanStatus::Done;
         }
         if !scan.is_done && scan.gathered.bytes() < SCAN_CHUNK_BYTES {
             return Err(Pause::Yield);
@@ -78,6 +71,35 @@ impl Shard {
         scan.credit = scan.credit.saturating_sub(u32::from(!is_empty));
         scan.gathered.clear();
         if scan.is_done { Ok(()) } else { Err(Pause::Yield) }
+    }
+
+    /// Gathers one slice.
+    fn scan_gather(
+        &mut self,
+        task: &mut Task,
+        scan: &mut ScanTask,
+        request: &ScanRequest,
+    ) -> Result<ScanStatus, Pause> {
+        let ScanTask { position, gathered, buckets, .. } = scan;
+        let mut samples = ScanOutput::default();
+        let out = match request.answer {
+            ScanAnswer::Entries | ScanAnswer::Newest => &mut *gathered,
+            ScanAnswer::Buckets { .. } => &mut samples,
+        };
+        let status = self.with_view(task, |view, blocks| {
+            read::scan_step(view, request, position, SCAN_SLICE_ENTRIES, blocks, out)
+        })?;
+        task.pins.clear();
+        let ScanAnswer::Buckets { aggregator, grid } = request.answer else { return Ok(status) };
+        let start = || SeriesBuckets::new(aggregator, grid, request.reverse, request.limit);
+        let buckets = buckets.get_or_insert_with(start);
+        for run in samples.runs() {
+            buckets.take(&run, gathered).map_err(Pause::Refused)?;
+        }
+        if status == ScanStatus::Done {
+            buckets.finish(gathered);
+        }
+        Ok(if buckets.is_full() { ScanStatus::Done } else { status })
     }
 
     /// The client takes more chunks.

@@ -1,11 +1,13 @@
 //! A shard alone: a log whose writes complete when the test says so, and tables in memory.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
 
+use super::aggregate::{EvaluationLimits, RangeEvaluation};
 use super::operations::{CREDIT_NS_MAX, STALL_NS_MAX};
 use super::*;
 use crate::model::{
-    ConnectionId, DeleteScope, DuplicatePolicy, EntryOp, FileRef, OperationId, Reply, ScanRequest,
-    SeriesOptions, Slot, SlotClass, StoreId, StoredEntry, StreamId, TableId, Value,
+    Aggregation, Aggregator, BucketGrid, BucketTimestamp, ConnectionId, DeleteScope, DuplicatePolicy,
+    EntryOp, FileRef, OperationId, RangeQuery, Reply, ScanAnswer, ScanRequest, SeriesOptions, Slot,
+    SlotClass, StoreId, StoredEntry, StreamId, TableId, Value,
 };
 use crate::storage::sstable::{Effort, TableBuilder, TableIndex, TableOptions};
 use crate::storage::version::Table;
@@ -22,10 +24,18 @@ struct World {
     replies: Vec<(u64, String, Lsn)>,
     reads: Vec<(ReadId, TableId, usize)>,
     requests: Vec<ShardRequest>,
+    /// Samples of all chunks of scans.
+    rows: Vec<(Vec<u8>, i64, f64)>,
 }
 
 impl Effects for World {
     fn reply(&mut self, operation: OperationId, reply: Reply<'_>, gate: Lsn) {
+        if let Reply::ScanChunk { entries, .. } = &reply {
+            let row = |(series, slot, value): &(&[u8], Slot, Value<'_>)| {
+                Some((series.to_vec(), slot.time_or_zero(), value.as_f64()?))
+            };
+            self.rows.extend(entries.iter().filter_map(row));
+        }
         let text = match reply {
             Reply::Error(error) => format!("error: {error:?}"),
             Reply::Sample { time, value } => format!("{time}={value:?}"),
@@ -220,7 +230,15 @@ fn add(time: i64, value: f64, policy: Option<DuplicatePolicy>) -> Command<'stati
 fn scan_all() -> Command<'static> {
     let (from, to) = (i64::MIN, i64::MAX);
     let keys = KeyRange::all();
-    Command::Scan(ScanRequest { keys, from, to, all_slots: false, reverse: false, limit: u64::MAX })
+    Command::Scan(ScanRequest {
+        keys,
+        from,
+        to,
+        all_slots: false,
+        reverse: false,
+        limit: u64::MAX,
+        answer: ScanAnswer::Entries,
+    })
 }
 
 #[test]
@@ -613,4 +631,121 @@ fn closing_answers_everything() {
     rig.settle();
     assert!(rig.shard.is_log_idle());
     assert_eq!(rig.run(&put(b"b", 1, 1.0)), "error: ShuttingDown");
+}
+
+/// What a scan answers with, all of it.
+fn rows(rig: &mut Rig, request: ScanRequest) -> Vec<(Vec<u8>, i64, f64)> {
+    rig.world.rows.clear();
+    let scan = rig.start(&Command::Scan(request));
+    rig.event(Event::Credit { operation: operation(scan), chunks: 64 });
+    rig.settle();
+    let last = rig.world.replies.iter().rev().find(|reply| reply.0 == scan);
+    assert!(last.is_some_and(|reply| reply.1.ends_with("last true")), "{last:?}");
+    std::mem::take(&mut rig.world.rows)
+}
+
+#[test]
+fn buckets_of_a_scan_are_those_of_its_samples() {
+    // A total that is computed near the data must be the one that a client would compute from all of it.
+    let mut rig = Rig::new(1 << 20, 64);
+    let value = |time: i64| Value::F64(((time * 7919) % 1000) as f64 / 8.0);
+    let samples = |times: std::ops::Range<i64>, seqno: u64| -> Vec<_> {
+        times.map(|time| (Slot::Time(time), seqno, value(time))).collect()
+    };
+    rig.add_table(b"a", &samples(0..9000, 5));
+    rig.add_table(b"b", &samples(500..3000, 5));
+    // Late data over a chunk in a table of its own, and in the memtable an overwrite, a new sample, a NaN, a delete.
+    rig.add_table(b"a", &samples(2500..2510, 50));
+    for (time, value) in [(100, -50.0), (9500, 1.0), (9501, f64::NAN)] {
+        rig.run(&put(b"a", time, value));
+    }
+    rig.run(&Command::Delete { scope: DeleteScope::TimeRange { series: b"a", from: 6000, to: 6100 } });
+    let plain = |reverse, answer| ScanRequest {
+        keys: KeyRange::all(),
+        from: 10,
+        to: 9_800,
+        all_slots: false,
+        reverse,
+        limit: u64::MAX,
+        answer,
+    };
+    let entries = rows(&mut rig, plain(false, ScanAnswer::Entries));
+    assert_eq!(entries.len(), 9000 - 10 - 101 + 2 + 2500);
+    for (name, aggregator) in Aggregator::ALL {
+        for width in [1, 700, 3000, i64::MAX] {
+            let grid = BucketGrid { width, align: 0 };
+            let expected: Vec<_> = [b"a", b"b"]
+                .into_iter()
+                .flat_map(|series| evaluated(&entries, series, aggregator, width))
+                .collect();
+            let answer = ScanAnswer::Buckets { aggregator, grid };
+            for reverse in [false, true] {
+                let mut found = rows(&mut rig, plain(reverse, answer));
+                if reverse {
+                    found.reverse();
+                }
+                assert_eq!(found.len(), expected.len(), "{name} by {width}, reverse {reverse}");
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_eq!((&found.0, found.1), (&expected.0, expected.1), "{name} by {width}");
+                    // Additions in another order: some ulp of the largest sums, squares of thousands of samples.
+                    let difference = (found.2 - expected.2).abs();
+                    let near = 1e-6_f64.max(expected.2.abs() * 1e-9);
+                    assert!(
+                        difference <= near,
+                        "{name} by {width}, reverse {reverse}: {found:?}, not {expected:?}"
+                    );
+                }
+            }
+            let limited = ScanRequest { limit: 3, ..plain(false, answer) };
+            assert_eq!(rows(&mut rig, limited).len(), expected.len().min(3), "{name} by {width}");
+        }
+    }
+    let newest = rows(&mut rig, plain(false, ScanAnswer::Newest));
+    assert!(matches!(&newest[..], [(a, 9501, nan), (b, 2999, _)] if a == b"a" && b == b"b" && nan.is_nan()));
+}
+
+/// The buckets of a series as TS.RANGE makes them of these samples.
+fn evaluated(
+    entries: &[(Vec<u8>, i64, f64)],
+    series: &[u8],
+    aggregator: Aggregator,
+    bucket: i64,
+) -> Vec<(Vec<u8>, i64, f64)> {
+    let own = || entries.iter().filter(|(other, _, _)| other == series);
+    let aggregation = Aggregation {
+        aggregators: vec![aggregator],
+        bucket,
+        align: 0,
+        bucket_timestamp: BucketTimestamp::Start,
+        empty: false,
+    };
+    let query = RangeQuery {
+        from: i64::MIN,
+        to: i64::MAX,
+        reverse: false,
+        filter_times: None,
+        filter_values: None,
+        count: None,
+        aggregation: Some(aggregation),
+    };
+    let mut evaluation = RangeEvaluation::new(query, EvaluationLimits::default());
+    let times: Vec<i64> = own().map(|(_, time, _)| *time).collect();
+    let values: Vec<f64> = own().map(|(_, _, value)| *value).collect();
+    evaluation.push(&times, &values).expect("few rows");
+    evaluation.finish().expect("few rows");
+    let rows = evaluation.times().iter().zip(evaluation.values());
+    rows.map(|(time, value)| (series.to_vec(), *time, *value)).collect()
+}
+
+#[test]
+fn buckets_of_byte_strings_are_refused() {
+    // Text that counts as a zero, or as nothing, is a wrong total.
+    let mut rig = Rig::new(1 << 20, 64);
+    rig.run(&Command::Put { series: b"t", slot: Slot::Time(1), value: Value::Bytes(b"text") });
+    let grid = BucketGrid { width: 10, align: 0 };
+    let answer = ScanAnswer::Buckets { aggregator: Aggregator::Count, grid };
+    let (from, to, limit) = (i64::MIN, i64::MAX, u64::MAX);
+    let request =
+        ScanRequest { keys: KeyRange::all(), from, to, all_slots: false, reverse: false, limit, answer };
+    assert_eq!(rig.run(&Command::Scan(request)), "error: NotNumeric");
 }

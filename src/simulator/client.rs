@@ -3,7 +3,7 @@
 use super::model::{Answer, Entry, Mutation, Query};
 use crate::io::Errno;
 use crate::io::sim::{Rng, SimClient};
-use crate::model::{Command, DeleteScope, KeyRange, OwnedValue, ScanRequest, Slot, StoredEntry};
+use crate::model::{Command, DeleteScope, KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot, StoredEntry};
 use crate::protocol::binary::{
     FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
 };
@@ -259,7 +259,8 @@ fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>], cred
         Ask::Look(Query::Scan { prefix, from, to, reverse, limit }) => {
             let keys = if prefix.is_empty() { KeyRange::all() } else { KeyRange::prefix(prefix) };
             let (from, to, reverse, limit) = (*from, *to, *reverse, *limit);
-            let request = ScanRequest { keys, from, to, all_slots: false, reverse, limit };
+            let request =
+                ScanRequest { keys, from, to, all_slots: false, reverse, limit, answer: ScanAnswer::Entries };
             encode_request(out, ticket, checksum, &Request::Scan { request, credit });
         }
         Ask::Dump => {
@@ -270,6 +271,7 @@ fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>], cred
                 all_slots: true,
                 reverse: checksum,
                 limit: u64::MAX,
+                answer: ScanAnswer::Entries,
             };
             encode_request(out, ticket, checksum, &Request::Scan { request, credit: 2 });
         }

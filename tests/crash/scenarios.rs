@@ -4,7 +4,7 @@ use crate::support::{Daemon, Reply, Resp};
 use std::path::PathBuf;
 use tempfile::TempDir;
 use tskv::client::{Client, ClientOptions};
-use tskv::model::{DeleteScope, KeyRange, OwnedValue, ScanRequest, Slot, StoredEntry, Value};
+use tskv::model::{DeleteScope, KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot, StoredEntry, Value};
 
 /// A store that is killed and started again and again.
 struct Store {
@@ -245,6 +245,7 @@ fn times_at_the_ends_of_i64_survive() {
                 all_slots: false,
                 reverse,
                 limit: u64::MAX,
+                answer: ScanAnswer::Entries,
             };
             let mut found = Vec::new();
             let mut client = store.native();

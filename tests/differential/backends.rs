@@ -7,7 +7,7 @@ use crate::support::{Daemon, Reply, Resp, Rng};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use tskv::model::{Command, DeleteScope, KeyRange, ScanRequest, Slot, StoredEntry, Value};
+use tskv::model::{Command, DeleteScope, KeyRange, ScanAnswer, ScanRequest, Slot, StoredEntry, Value};
 use tskv::protocol::binary::{
     FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
 };
@@ -108,7 +108,15 @@ fn put_native(rng: &mut Rng, out: &mut Vec<u8>, id: u64) {
         4 => {
             let (keys, all_slots, reverse) = (KeyRange::all(), rng.one_in(2), rng.one_in(2));
             let limit = 1 + rng.below(500);
-            let request = ScanRequest { keys, from: time, to: i64::MAX, all_slots, reverse, limit };
+            let request = ScanRequest {
+                keys,
+                from: time,
+                to: i64::MAX,
+                all_slots,
+                reverse,
+                limit,
+                answer: ScanAnswer::Entries,
+            };
             Request::Scan { request, credit: 64 }
         }
         5 => {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 use tskv::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, SERIES_BYTES_MAX};
-use tskv::model::{Command, DeleteScope, KeyRange, ScanRequest, Slot, StoredEntry, Value};
+use tskv::model::{Command, DeleteScope, KeyRange, ScanAnswer, ScanRequest, Slot, StoredEntry, Value};
 use tskv::protocol::binary::{
     FrameHeader, FrameLimits, Framed, HEADER_BYTES, Opcode, RESPONSE_BIT, Request, Response, Status,
     decode_frame, decode_response, encode_request, put_frame,
@@ -206,6 +206,7 @@ fn values_and_times_at_the_edge_come_back_as_they_were() {
                 all_slots: true,
                 reverse: true,
                 limit: u64::MAX,
+                answer: ScanAnswer::Entries,
             };
             let mut times = Vec::new();
             client
@@ -264,6 +265,7 @@ fn a_request_id_may_be_used_twice() {
             all_slots: true,
             reverse: false,
             limit: u64::MAX,
+            answer: ScanAnswer::Entries,
         };
         let mut bytes = Vec::new();
         for _ in 0..2 {

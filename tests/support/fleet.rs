@@ -9,7 +9,7 @@ use std::sync::{Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 use tskv::client::{Client, ClientOptions};
-use tskv::model::{KeyRange, OwnedValue, ScanRequest, Slot};
+use tskv::model::{KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot};
 
 /// Writers of each kind.
 const WRITERS: usize = 4;
@@ -185,8 +185,15 @@ impl Fleet {
 
 /// The samples of a range of series, by a native scan.
 fn scanned(client: &mut Client, keys: KeyRange, reverse: bool) -> Result<BTreeMap<Vec<u8>, State>, String> {
-    let request =
-        ScanRequest { keys, from: i64::MIN, to: i64::MAX, all_slots: false, reverse, limit: u64::MAX };
+    let request = ScanRequest {
+        keys,
+        from: i64::MIN,
+        to: i64::MAX,
+        all_slots: false,
+        reverse,
+        limit: u64::MAX,
+        answer: ScanAnswer::Entries,
+    };
     let scan = client.scan(request).map_err(|error| error.to_string())?;
     let mut found: BTreeMap<Vec<u8>, State> = BTreeMap::new();
     let mut last: Option<(Vec<u8>, i64)> = None;

@@ -9,7 +9,7 @@ use super::tsbs::{TsbsOptions, TsbsWorkload};
 use super::{Dialect, Issued, Workload};
 use crate::limits::SCAN_CREDIT_MAX;
 use crate::load::wire::SCAN_CREDIT;
-use crate::model::{Command, KeyRange, ScanRequest};
+use crate::model::{Command, KeyRange, ScanAnswer, ScanRequest};
 use crate::protocol::binary::{Request, encode_request};
 use serde::{Deserialize, Serialize};
 
@@ -177,7 +177,15 @@ pub(super) fn put_range(out: &mut Vec<u8>, id: u64, dialect: Dialect, read: &Ser
 
 /// Appends a native scan of a stretch of time over a range of keys.
 pub(super) fn put_scan(out: &mut Vec<u8>, id: u64, keys: KeyRange, from: i64, to: i64) {
-    let request = ScanRequest { keys, from, to, all_slots: false, reverse: false, limit: u64::MAX };
+    let request = ScanRequest {
+        keys,
+        from,
+        to,
+        all_slots: false,
+        reverse: false,
+        limit: u64::MAX,
+        answer: ScanAnswer::Entries,
+    };
     encode_request(out, id, false, &Request::Scan { request, credit: SCAN_CREDIT });
 }
 

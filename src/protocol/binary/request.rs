@@ -9,8 +9,10 @@
 //! GET_AT      series, time i64
 //! GET_NEWEST  series
 //! DELETE      scope u8: 1 series, slot | 2 series, from i64, to i64 | 3 series | 4 prefix | 5
-//! SCAN        start (bytes), has_end u8, [end (bytes)], from i64, to i64, flags u8 (1 all slots, 2 reverse),
-//!             limit varint (0: none), credit varint (chunks that may be sent before the next SCAN_CREDIT)
+//! SCAN        start (bytes), has_end u8, [end (bytes)], from i64, to i64, flags u8 (1 all slots, 2 reverse, 4 newest of
+//!             each series, 8 buckets; 1, 4 and 8 exclude each other), for 8: aggregator u8 (model::Aggregator), width
+//!             i64 above 0, align i64; limit varint (0: none), credit varint (chunks that may be sent before the next
+//!             SCAN_CREDIT)
 //! SCAN_CREDIT chunks varint       SCAN_CANCEL, STATS, FLUSH, COMPACT, ROUTES  nothing
 //! ```
 //! The pieces are in `wire`. Numbers are compared with the limits before anything is allocated for them.
@@ -19,7 +21,9 @@ use super::frame::{FrameHeader, Opcode, put_frame};
 use super::wire::{end, flag, key_bound, put_bytes, put_slot, put_value, series, slot, value};
 use crate::encoding::{ReadError, Reader, put_varint};
 use crate::limits::{BATCH_ENTRIES_MAX, SCAN_CREDIT_MAX, VALUE_BYTES_DEFAULT};
-use crate::model::{Command, DeleteScope, KeyError, KeyRange, ScanRequest, StoredEntry};
+use crate::model::{
+    Aggregator, BucketGrid, Command, DeleteScope, KeyError, KeyRange, ScanAnswer, ScanRequest, StoredEntry,
+};
 use std::fmt;
 
 /// Longest payload of PING, and longest client name, user name and password.
@@ -29,6 +33,8 @@ const ENTRY_BYTES_MIN: usize = 2 + 1 + 2;
 /// Flags of SCAN.
 const SCAN_ALL_SLOTS: u8 = 1;
 const SCAN_REVERSE: u8 = 2;
+const SCAN_NEWEST: u8 = 4;
+const SCAN_BUCKETS: u8 = 8;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +92,8 @@ pub enum PayloadError {
     Trailing { bytes: usize },
     /// A batch without entries.
     BatchEmpty,
+    /// Buckets of no width.
+    BucketEmpty,
     /// No request has this opcode.
     Opcode { found: u8 },
     /// Text that is not UTF-8.
@@ -101,6 +109,7 @@ impl fmt::Display for PayloadError {
             Self::Limit { what, max } => write!(f, "{what}: more than {max}"),
             Self::Trailing { bytes } => write!(f, "malformed payload: {bytes} bytes too many"),
             Self::BatchEmpty => f.write_str("a batch needs an entry"),
+            Self::BucketEmpty => f.write_str("a bucket needs a width above 0"),
             Self::Opcode { found } => write!(f, "opcode {found:#04x} is not known"),
             Self::Text { what } => write!(f, "{what} is not UTF-8"),
         }
@@ -211,9 +220,12 @@ fn scan<'a>(reader: &mut Reader<'a>) -> Result<Request<'a>, PayloadError> {
     };
     let (from, to) = (reader.i64()?, reader.i64()?);
     let flags = reader.u8()?;
-    if flags & !(SCAN_ALL_SLOTS | SCAN_REVERSE) != 0 {
-        return Err(PayloadError::Field { what: "scan flags", found: flags });
-    }
+    let answer = match flags & !SCAN_REVERSE {
+        0 | SCAN_ALL_SLOTS => ScanAnswer::Entries,
+        SCAN_NEWEST => ScanAnswer::Newest,
+        SCAN_BUCKETS => buckets(reader)?,
+        _ => return Err(PayloadError::Field { what: "scan flags", found: flags }),
+    };
     let limit = match reader.varint()? {
         0 => u64::MAX,
         limit => limit,
@@ -225,8 +237,20 @@ fn scan<'a>(reader: &mut Reader<'a>) -> Result<Request<'a>, PayloadError> {
         all_slots: flags & SCAN_ALL_SLOTS != 0,
         reverse: flags & SCAN_REVERSE != 0,
         limit,
+        answer,
     };
     Ok(Request::Scan { request, credit: credit(reader)? })
+}
+
+fn buckets(reader: &mut Reader<'_>) -> Result<ScanAnswer, PayloadError> {
+    let byte = reader.u8()?;
+    let unknown = PayloadError::Field { what: "aggregator", found: byte };
+    let aggregator = Aggregator::from_byte(byte).ok_or(unknown)?;
+    let grid = BucketGrid { width: reader.i64()?, align: reader.i64()? };
+    match grid.width {
+        1.. => Ok(ScanAnswer::Buckets { aggregator, grid }),
+        _ => Err(PayloadError::BucketEmpty),
+    }
 }
 
 fn credit(reader: &mut Reader<'_>) -> Result<u32, PayloadError> {
@@ -340,7 +364,15 @@ fn put_scan(out: &mut Vec<u8>, request: &ScanRequest, credit: u32) {
     out.extend_from_slice(&request.to.to_le_bytes());
     let all_slots = if request.all_slots { SCAN_ALL_SLOTS } else { 0 };
     let reverse = if request.reverse { SCAN_REVERSE } else { 0 };
-    out.push(all_slots | reverse);
+    match request.answer {
+        ScanAnswer::Entries => out.push(all_slots | reverse),
+        ScanAnswer::Newest => out.push(SCAN_NEWEST | reverse),
+        ScanAnswer::Buckets { aggregator, grid } => {
+            out.extend_from_slice(&[SCAN_BUCKETS | reverse, aggregator as u8]);
+            out.extend_from_slice(&grid.width.to_le_bytes());
+            out.extend_from_slice(&grid.align.to_le_bytes());
+        }
+    }
     put_varint(out, if request.limit == u64::MAX { 0 } else { request.limit });
     put_varint(out, u64::from(credit));
 }

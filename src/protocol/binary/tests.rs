@@ -4,7 +4,8 @@ use super::*;
 use crate::encoding::put_varint;
 use crate::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNAUTHENTICATED};
 use crate::model::{
-    Command, DeleteScope, KeyRange, Reply, ReplyError, ScanRequest, Slot, StoredEntry, TimeUnit, Value,
+    Aggregator, BucketGrid, Command, DeleteScope, KeyRange, Reply, ReplyError, ScanAnswer, ScanRequest, Slot,
+    StoredEntry, TimeUnit, Value,
 };
 use proptest::prelude::*;
 
@@ -20,6 +21,7 @@ fn scan_request(start: &[u8], end: Option<&[u8]>) -> ScanRequest {
         all_slots: false,
         reverse: true,
         limit: u64::MAX,
+        answer: ScanAnswer::Entries,
     }
 }
 
@@ -28,6 +30,10 @@ fn requests() -> Vec<(&'static str, Request<'static>)> {
     let time_entry = StoredEntry { series: b"cpu", slot: Slot::Time(-1), value: Value::F64(-0.0) };
     let meta_entry = StoredEntry { series: b"m\0", slot: Slot::Metadata, value: Value::Bytes(b"\xff") };
     let limited = ScanRequest { limit: 5, reverse: false, all_slots: true, ..scan_request(b"a", Some(b"b")) };
+    let newest = ScanRequest { answer: ScanAnswer::Newest, ..scan_request(b"p", None) };
+    let grid = BucketGrid { width: 60_000, align: -1 };
+    let answer = ScanAnswer::Buckets { aggregator: Aggregator::Twa, grid };
+    let buckets = ScanRequest { limit: 9, reverse: false, answer, ..scan_request(b"p", Some(b"q")) };
     vec![
         ("ping", Request::Ping { payload: b"hi" }),
         ("hello", Request::Hello { client: b"test" }),
@@ -63,6 +69,8 @@ fn requests() -> Vec<(&'static str, Request<'static>)> {
         ("flush", Request::Flush),
         ("compact", Request::Compact),
         ("routes", Request::Routes),
+        ("scan_newest", Request::Scan { request: newest, credit: 8 }),
+        ("scan_buckets", Request::Scan { request: buckets, credit: 2 }),
     ]
 }
 
@@ -323,8 +331,9 @@ fn hostile_payloads_fail_their_request() {
     };
     let entry: &[u8] = &[1, b's', 1, 3, 0];
     let time = 5i64.to_le_bytes();
+    let width = 60_000_i64.to_le_bytes();
     let overlong = [0xff; 11];
-    let refused: [(&str, Opcode, Vec<u8>); 24] = [
+    let refused: [(&str, Opcode, Vec<u8>); 31] = [
         ("empty key", Opcode::GetNewest, payload(&[&[0]])),
         ("key too long", Opcode::GetNewest, long_key(1025)),
         ("key length beyond payload", Opcode::GetNewest, payload(&[&[200, 1], b"abc"])),
@@ -344,7 +353,22 @@ fn hostile_payloads_fail_their_request() {
         ("delete scope 0", Opcode::Delete, vec![0]),
         ("delete scope 6", Opcode::Delete, vec![6]),
         ("delete of an empty prefix", Opcode::Delete, vec![4, 0]),
-        ("scan flag 4", Opcode::Scan, payload(&[&[0, 0], &time, &time, &[4, 0, 1]])),
+        ("scan flag 16", Opcode::Scan, payload(&[&[0, 0], &time, &time, &[16, 0, 1]])),
+        ("newest of all slots", Opcode::Scan, payload(&[&[0, 0], &time, &time, &[5, 0, 1]])),
+        (
+            "newest in buckets",
+            Opcode::Scan,
+            payload(&[&[0, 0], &time, &time, &[12, 1], &time, &time, &[0, 1]]),
+        ),
+        ("aggregator 0", Opcode::Scan, payload(&[&[0, 0], &time, &time, &[8, 0], &width, &time, &[0, 1]])),
+        ("aggregator 14", Opcode::Scan, payload(&[&[0, 0], &time, &time, &[8, 14], &width, &time, &[0, 1]])),
+        ("bucket width 0", Opcode::Scan, payload(&[&[0, 0], &time, &time, &[8, 1], &[0; 8], &time, &[0, 1]])),
+        (
+            "bucket width -1",
+            Opcode::Scan,
+            payload(&[&[0, 0], &time, &time, &[8, 1], &[255; 8], &time, &[0, 1]]),
+        ),
+        ("bucket cut off", Opcode::Scan, payload(&[&[0, 0], &time, &time, &[8, 1], &width])),
         ("scan has_end 2", Opcode::Scan, payload(&[&[0, 2], &time, &time, &[0, 0, 1]])),
         ("scan credit above its limit", Opcode::Scan, payload(&[&[0, 0], &time, &time, &[0, 0, 65]])),
         ("credit of 2^64", Opcode::ScanCredit, count(u64::MAX)),

@@ -3,6 +3,7 @@
 //! Formulas are the original's, operation by operation, so that results agree to the last bit where its own do.
 
 use crate::model::Aggregator;
+use crate::storage::sstable::ChunkStats;
 
 /// The part of a bucket that lies within the range, in time. Only twa looks at it.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,48 @@ impl Accumulator {
                 self.other += value * value;
             }
             Aggregator::Twa => self.add_to_area(is_first, sample, previous, window),
+        }
+    }
+
+    /// Takes all samples of a chunk, none of them NaN, by their statistics. For a sum or a mean, its values must be so
+    /// small that sums of them stay within the doubles.
+    ///
+    /// # Panics
+    /// When the aggregator needs the samples themselves.
+    pub(super) fn add_chunk(&mut self, chunk: &ChunkStats) {
+        let is_first = self.count == 0;
+        self.count += u64::from(chunk.count);
+        match self.kind {
+            Aggregator::Count => {}
+            Aggregator::Avg => self.add_chunk_to_mean(chunk),
+            Aggregator::Sum => self.value += chunk.sum,
+            Aggregator::Min if is_first || chunk.min < self.value => self.value = chunk.min,
+            Aggregator::Max if is_first || chunk.max > self.value => self.value = chunk.max,
+            Aggregator::First if is_first => self.value = chunk.first,
+            Aggregator::Min | Aggregator::Max | Aggregator::First => {}
+            Aggregator::Last => self.value = chunk.last,
+            Aggregator::Range if is_first => (self.value, self.other) = (chunk.min, chunk.max),
+            Aggregator::Range => {
+                self.value = self.value.min(chunk.min);
+                self.other = self.other.max(chunk.max);
+            }
+            Aggregator::StdP | Aggregator::StdS | Aggregator::VarP | Aggregator::VarS | Aggregator::Twa => {
+                unreachable!("asked for samples, not for chunks")
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+    fn add_chunk_to_mean(&mut self, chunk: &ChunkStats) {
+        let count = self.count as f64;
+        let sum = self.value + chunk.sum;
+        if self.is_mean {
+            self.value = self.value / count * (count - f64::from(chunk.count)) + chunk.sum / count;
+        } else if sum.is_finite() {
+            self.value = sum;
+        } else {
+            self.value = self.value / count + chunk.sum / count;
+            self.is_mean = true;
         }
     }
 

@@ -14,13 +14,16 @@
 //! - Nothing overflows at the ends of `i64`: bucket arithmetic is done in 128 bits.
 
 mod accumulator;
+mod series_buckets;
 #[cfg(test)]
 mod tests;
 
 use crate::limits::{AGGREGATE_BUCKETS_MAX, OUTPUT_BYTES_MAX};
-use crate::model::{Aggregation, Aggregator, BucketTimestamp, RangeQuery, ReplyError};
+use crate::model::{Aggregation, Aggregator, BucketGrid, BucketTimestamp, RangeQuery, ReplyError};
 use accumulator::{Accumulator, Window};
 use std::fmt;
+
+pub(super) use series_buckets::SeriesBuckets;
 
 /// Bytes that one sample takes in a reply, roughly.
 const SAMPLE_REPLY_BYTES: usize = 32;
@@ -302,8 +305,7 @@ fn passes(query: &RangeQuery, time: i64, value: f64) -> bool {
 impl Buckets {
     /// Start of the bucket that `time` falls into.
     fn start_of(&self, time: i64) -> i128 {
-        let (time, align) = (i128::from(time), i128::from(self.clause.align));
-        time - (time - align).rem_euclid(self.width())
+        BucketGrid { width: self.clause.bucket, align: self.clause.align }.start_of(time)
     }
     fn width(&self) -> i128 {
         i128::from(self.clause.bucket)

@@ -1,6 +1,7 @@
 //! Hand-computed cases, and random queries against a naive model.
 
 use super::*;
+use crate::storage::sstable::ChunkStats;
 use proptest::prelude::*;
 
 fn query(from: i64, to: i64) -> RangeQuery {
@@ -428,4 +429,69 @@ proptest! {
             prop_assert!(is_same, "at {}: {} instead of {}", time, found[0], wanted);
         }
     }
+}
+
+#[test]
+fn chunks_taken_by_their_statistics_are_as_their_samples() {
+    // The answer must not depend on which parts of the data happen to lie in whole chunks.
+    let mut state = 11_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for _ in 0..300 {
+        let values: Vec<f64> = (0..1 + random(200)).map(|_| random(2000) as f64 / 7.0 - 140.0).collect();
+        let cut = usize::try_from(random(values.len() as u64 + 1)).unwrap();
+        let (samples, chunk) = values.split_at(cut);
+        for kind in [
+            Aggregator::Avg,
+            Aggregator::Sum,
+            Aggregator::Min,
+            Aggregator::Max,
+            Aggregator::Range,
+            Aggregator::Count,
+            Aggregator::First,
+            Aggregator::Last,
+        ] {
+            let window = Window { start: 0, end: 1000 };
+            let (mut whole, mut mixed) = (Accumulator::new(kind), Accumulator::new(kind));
+            for (time, value) in (0..).zip(&values) {
+                whole.add((time, *value), None, window);
+            }
+            for (time, value) in (0..).zip(samples) {
+                mixed.add((time, *value), None, window);
+            }
+            if let ([first, ..], [.., last]) = (chunk, chunk) {
+                mixed.add_chunk(&ChunkStats {
+                    count: u32::try_from(chunk.len()).unwrap(),
+                    nan_count: 0,
+                    min: chunk.iter().copied().fold(f64::INFINITY, f64::min),
+                    max: chunk.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                    sum: chunk.iter().sum(),
+                    first: *first,
+                    last: *last,
+                });
+            }
+            let (whole, mixed) = (whole.take(None, window), mixed.take(None, window));
+            let magnitude: f64 = values.iter().map(|value| value.abs()).sum();
+            let is_sum = matches!(kind, Aggregator::Sum | Aggregator::Avg);
+            let ulps = if is_sum { magnitude * f64::EPSILON * values.len() as f64 } else { 0.0 };
+            assert!(
+                (whole - mixed).abs() <= ulps,
+                "{kind:?}: {mixed}, not {whole}, of {values:?} cut at {cut}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_mean_whose_sum_leaves_the_doubles_takes_chunks_too() {
+    // The mean of huge values is a number; infinity is not it.
+    let window = Window { start: 0, end: 1000 };
+    let mut mean = Accumulator::new(Aggregator::Avg);
+    mean.add((0, f64::MAX), None, window);
+    mean.add((1, f64::MAX), None, window);
+    let small = ChunkStats { count: 2, nan_count: 0, min: 1.0, max: 3.0, sum: 4.0, first: 1.0, last: 3.0 };
+    mean.add_chunk(&small);
+    assert!((mean.take(None, window) / (f64::MAX / 2.0) - 1.0).abs() < 1e-12);
 }

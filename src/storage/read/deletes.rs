@@ -57,6 +57,12 @@ impl Fragments {
         let index = self.list.partition_point(|fragment| fragment.to < time);
         self.list.get(index).filter(|fragment| fragment.from <= time).copied()
     }
+    /// Whether something in `from..=to` with this seqno or a higher one may be hidden.
+    pub(super) fn hides_some(&self, (from, to): (i64, i64), seqno_min: Seqno) -> bool {
+        let index = self.list.partition_point(|fragment| fragment.to < from);
+        let within = self.list.iter().skip(index).take_while(|fragment| fragment.from <= to);
+        within.into_iter().any(|fragment| fragment.seqno > seqno_min)
+    }
     /// The seqno below which entries at `time` are hidden; 0 when none are.
     pub(super) fn hidden_below(&self, time: i64) -> Seqno {
         self.at(time).map_or(Seqno(0), |fragment| fragment.seqno)

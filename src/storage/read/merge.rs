@@ -6,6 +6,7 @@
 
 use super::deletes::Fragments;
 use super::source::{Source, Target, leading, trailing};
+use super::summary::ChunkSummary;
 use super::visible::{Sink, Slice, near_slot};
 use super::{BlockRef, Blocks, Needs, View};
 use crate::model::Seqno;
@@ -15,6 +16,10 @@ use crate::storage::sstable::TableError;
 
 /// Blocks that one call asks for at most.
 const NEED_BLOCKS_MAX: usize = 64;
+/// Entries whose visit takes about as long as taking a chunk as its statistics.
+const SUMMARY_COST: usize = 32;
+/// Times as many entries that a call which takes statistics comes by.
+const SUMMARY_READ_AHEAD: usize = 8;
 
 /// See the module's header.
 pub(super) struct Merge<'a> {
@@ -98,8 +103,17 @@ impl<'a> Merge<'a> {
                 return Ok(Stop::Enough);
             }
             if !survey.loaded {
-                if !self.skip_deleted(front) && !self.load_front(front, blocks)? {
-                    self.list_needs(sink.room().min(*budget), blocks, needs);
+                if self.skip_deleted(front) {
+                    continue;
+                }
+                if let Some(summary) = self.summary_at(&survey, sink) {
+                    sink.take_summary(summary);
+                    *budget = budget.saturating_sub(SUMMARY_COST);
+                    self.go_beyond(if self.target.reverse { summary.first_time } else { summary.last_time });
+                } else if !self.load_front(front, blocks)? {
+                    let reach = if sink.summaries().is_some() { SUMMARY_READ_AHEAD } else { 1 };
+                    let entries = sink.room().min(budget.saturating_mul(reach));
+                    self.list_needs(entries, blocks, needs);
                     return Ok(Stop::Missing);
                 }
             } else if let Some(range) = self.stretch_of_one(&survey) {
@@ -155,11 +169,33 @@ impl<'a> Merge<'a> {
         }
         skipped
     }
-    /// Goes a level down in all sources at the front. False: a block is missing.
+    /// The chunk at the front as its statistics, where the sink wants them and they tell all that the snapshot sees of
+    /// it.
+    fn summary_at(&self, survey: &Survey, sink: &Sink<'_>) -> Option<ChunkSummary> {
+        let summaries = sink.summaries()?;
+        let (header, ahead) = self.sources.get(survey.source)?.chunk_at_hand()?;
+        let (first_time, last_time) = (header.first_time, header.last_time);
+        let summary = ChunkSummary { first_time, last_time, stats: header.stats? };
+        let beyond = |bound: i64| if self.target.reverse { bound < first_time } else { bound > last_time };
+        let is_alone = survey.next.is_none_or(beyond) && ahead.is_none_or(beyond);
+        let is_plain = !header.has_deletes && !header.has_versions && header.seqno_max <= self.snapshot;
+        let is_within = self.from <= first_time && last_time <= self.to;
+        let is_taken = is_alone
+            && is_plain
+            && is_within
+            && summaries.wants(&summary)
+            && !self.deletes.hides_some((first_time, last_time), header.seqno_min);
+        is_taken.then_some(summary)
+    }
+    /// Goes a level down in sources at the front. False: a block is missing.
     fn load_front(&mut self, front: i64, blocks: &mut dyn Blocks) -> Result<bool, TableError> {
         let mut at_hand = true;
         let at_front = |source: &&mut Source<'_>| source.bound() == Some(front) && !source.is_loaded();
-        for source in self.sources.iter_mut().filter(at_front) {
+        // Blocks before chunks: what a block holds may lie farther off than it could, and leave a chunk alone.
+        let blocks_only =
+            self.sources.iter().any(|source| source.bound() == Some(front) && source.is_at_block());
+        let in_turn = |source: &&mut Source<'_>| at_front(source) && (source.is_at_block() || !blocks_only);
+        for source in self.sources.iter_mut().filter(in_turn) {
             at_hand &= source.load(blocks)?;
         }
         Ok(at_hand)

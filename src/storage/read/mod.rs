@@ -5,6 +5,7 @@
 //! newest  newest, class_exists            the latest sample; whether a class has anything
 //! scan    scan_step   ─► merge ─► source  many series, both directions, bounded work per step
 //! keys    key_page_step                   live keys and what they hold
+//! summary                         chunks that a scan of buckets takes as their statistics
 //! deletes                                 range deletes of one series, cut into disjoint stretches
 //! frontier                                the next series over all sources
 //! ```
@@ -25,6 +26,7 @@ mod newest;
 mod point;
 mod scan;
 mod source;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod visible;
@@ -33,6 +35,7 @@ pub use keys::{KeyPosition, key_kind, key_page_step};
 pub use newest::{NewestSearch, class_exists, newest};
 pub use point::{Found, Scratch, find_slot};
 pub use scan::{ScanOutput, ScanPosition, ScanRun, ScanStatus, scan_step};
+pub use summary::ChunkSummary;
 
 use super::memtable::Memtable;
 use super::sstable::Block;

@@ -4,10 +4,11 @@ use super::frontier::{Frontier, Next};
 use super::merge::{Merge, Stop};
 use super::newest::series_merge;
 use super::source::Target;
+use super::summary::{ChunkSummary, Summaries};
 use super::visible::Sink;
 use super::{Blocks, Needs, Step, View};
 use crate::limits::SCAN_CHUNK_BYTES;
-use crate::model::{KeyRange, ScanRequest, SlotClass};
+use crate::model::{EntryOp, KeyRange, ScanAnswer, ScanRequest, Seqno, SlotClass, Value};
 use crate::storage::columns::Columns;
 use crate::storage::range_delete::only_series;
 use crate::storage::sstable::TableError;
@@ -62,6 +63,7 @@ struct OutputRun {
     key: Range<usize>,
     class: SlotClass,
     entries: Range<usize>,
+    summary: Option<ChunkSummary>,
 }
 
 /// Entries of one series and class in a scan's output.
@@ -75,6 +77,8 @@ pub struct ScanRun<'a> {
     pub columns: &'a Columns,
     /// Which of the columns' entries they are; all are puts.
     pub range: Range<usize>,
+    /// Only in a scan of buckets: a chunk that stands here as its statistics; the range is then empty.
+    pub summary: Option<ChunkSummary>,
 }
 
 impl ScanOutput {
@@ -106,22 +110,46 @@ impl ScanOutput {
             class: run.class,
             columns: &self.columns,
             range: run.entries.clone(),
+            summary: run.summary,
         })
     }
-    /// Files the entries that were added since `start` under their series.
-    fn close_run(&mut self, start: usize, series: &[u8], class: SlotClass) {
-        let entries = start..self.columns.len();
+    /// Adds a sample of a series behind what is there.
+    pub fn push_sample(&mut self, series: &[u8], time: i64, value: Value<'_>) {
+        let start = self.columns.len();
+        self.columns.push(time, Seqno(0), EntryOp::Put(value));
+        self.close_run(start..start + 1, series, SlotClass::Time);
+    }
+    /// Files entries that were added under their series.
+    fn close_run(&mut self, entries: Range<usize>, series: &[u8], class: SlotClass) {
         match self.runs.last_mut() {
             _ if entries.is_empty() => {}
-            Some(last) if last.class == class && self.keys[last.key.clone()] == *series => {
+            Some(last)
+                if last.summary.is_none()
+                    && last.class == class
+                    && self.keys[last.key.clone()] == *series =>
+            {
                 last.entries.end = entries.end;
             }
             _ => {
-                let key = self.keys.len()..self.keys.len() + series.len();
-                self.keys.extend_from_slice(series);
-                self.runs.push(OutputRun { key, class, entries });
+                let key = self.add_key(series);
+                self.runs.push(OutputRun { key, class, entries, summary: None });
             }
         }
+    }
+    /// Files a chunk that was taken as its statistics, with `place` entries before it.
+    fn add_summary(&mut self, place: usize, series: &[u8], summary: ChunkSummary) {
+        let key = self.add_key(series);
+        let (class, entries) = (SlotClass::Time, place..place);
+        self.runs.push(OutputRun { key, class, entries, summary: Some(summary) });
+    }
+    fn add_key(&mut self, series: &[u8]) -> Range<usize> {
+        let last = self.runs.last().map(|run| run.key.clone());
+        if let Some(key) = last.filter(|key| self.keys[key.clone()] == *series) {
+            return key;
+        }
+        let key = self.keys.len()..self.keys.len() + series.len();
+        self.keys.extend_from_slice(series);
+        key
     }
 }
 
@@ -133,7 +161,8 @@ impl ScanPosition {
     }
 }
 
-/// Appends the next visible entries to `out`: visits up to about `max_entries` (hidden ones and series count too) and
+/// Appends the next visible entries to `out` (of a scan of buckets: the samples that go into them, or chunks of such
+/// as their statistics; of a scan of the newest: one of each series): visits up to about `max_entries` (hidden ones and series count too) and
 /// ends early when [`SCAN_CHUNK_BYTES`] of values were added. Each call finds its place anew from `position`, so views
 /// may differ from call to call; what was given out stays as it was.
 ///
@@ -161,6 +190,7 @@ pub fn scan_step(
         heap_end: out.columns.heap().len().saturating_add(SCAN_CHUNK_BYTES),
         progressed: false,
         needs: Needs::default(),
+        summaries: Summaries::new(request.answer),
     };
     // Taken out so that a merge may borrow the key while the place moves.
     let mut series = std::mem::take(&mut position.series);
@@ -188,6 +218,7 @@ struct Scan<'a, 'v> {
     /// Whether something was visited that a later call need not visit again.
     progressed: bool,
     needs: Needs,
+    summaries: Option<Summaries>,
 }
 
 impl<'v> Scan<'_, 'v> {
@@ -199,7 +230,7 @@ impl<'v> Scan<'_, 'v> {
         out: &mut ScanOutput,
     ) -> Result<Stop, TableError> {
         loop {
-            if position.emitted >= self.request.limit {
+            if position.emitted >= self.limit() {
                 return Ok(Stop::Done);
             }
             let (class, from, to) = match position.place {
@@ -219,10 +250,16 @@ impl<'v> Scan<'_, 'v> {
                     continue;
                 }
             };
-            let target = Target { series: &*series, class, reverse: self.request.reverse };
+            let newest = self.request.answer == ScanAnswer::Newest;
+            let target = Target { series: &*series, class, reverse: self.request.reverse || newest };
             let mut merge = self.merge(target, (from, to));
-            let stop = self.visit(&mut merge, target, position, blocks, out);
+            let emitted = position.emitted;
+            let mut stop = self.visit(&mut merge, target, position, blocks, out);
             self.progressed |= merge.passed;
+            if newest && position.emitted > emitted {
+                // The series has given what is wanted of it.
+                stop = stop.map(|_| Stop::Done);
+            }
             position.place = match stop {
                 Ok(Stop::Done) => self.place_after(class),
                 Ok(Stop::Enough | Stop::Missing) | Err(_) => {
@@ -237,7 +274,7 @@ impl<'v> Scan<'_, 'v> {
                     frontier.pass(series);
                 }
             }
-            if stop != Stop::Done && position.emitted < self.request.limit {
+            if stop != Stop::Done && position.emitted < self.limit() {
                 return Ok(stop);
             }
         }
@@ -252,14 +289,29 @@ impl<'v> Scan<'_, 'v> {
         out: &mut ScanOutput,
     ) -> Result<Stop, TableError> {
         let start = out.columns.len();
-        let left = usize::try_from(self.request.limit - position.emitted).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.limit() - position.emitted).unwrap_or(usize::MAX);
+        let left = if self.request.answer == ScanAnswer::Newest { left.min(1) } else { left };
         let heap = self.heap_end.saturating_sub(out.columns.heap().len());
-        let mut sink = Sink::new(&mut out.columns, left, heap);
+        let sink = Sink::new(&mut out.columns, left, heap);
+        let mut sink = sink.with_summaries(self.summaries.as_mut());
         let stop = merge.advance(&mut sink, &mut self.budget, blocks, &mut self.needs);
         // Even when a chunk is damaged: what came before it is out, and the position says so.
         position.emitted += (out.columns.len() - start) as u64;
-        out.close_run(start, target.series, target.class);
+        let mut start = start;
+        for (place, summary) in self.summaries.iter_mut().flat_map(Summaries::drain) {
+            out.close_run(start..place, target.series, target.class);
+            out.add_summary(place, target.series, summary);
+            start = place;
+        }
+        out.close_run(start..out.columns.len(), target.series, target.class);
         stop
+    }
+    /// Entries to give out in all. Those of buckets are for the caller to count.
+    fn limit(&self) -> u64 {
+        match self.request.answer {
+            ScanAnswer::Entries | ScanAnswer::Newest => self.request.limit,
+            ScanAnswer::Buckets { .. } => u64::MAX,
+        }
     }
     fn next_series(&mut self, series: &mut Vec<u8>, at_start: bool, blocks: &mut dyn Blocks) -> Next {
         if let Some(only) = only_series(&self.keys) {
@@ -270,13 +322,19 @@ impl<'v> Scan<'_, 'v> {
             series.extend_from_slice(only);
             return Next::Series;
         }
+        let left = match self.request.answer {
+            // The blocks that come next are those of the history.
+            ScanAnswer::Newest => 1,
+            ScanAnswer::Entries | ScanAnswer::Buckets { .. } => {
+                usize::try_from(self.limit()).unwrap_or(usize::MAX).min(self.budget)
+            }
+        };
         let frontier = self.frontier.get_or_insert_with(|| {
             let after = if at_start { None } else { Some(&**series) };
             let tables = self.view.version.tables().iter();
             let wanted = |table: &&'v Arc<Table>| wants(self.request, table);
             Frontier::new(self.view, tables.filter(wanted), self.keys.clone(), after, self.request.reverse)
         });
-        let left = usize::try_from(self.request.limit).unwrap_or(usize::MAX).min(self.budget);
         frontier.next(series, left, blocks, &mut self.needs)
     }
     fn merge<'s>(&self, target: Target<'s>, times: (i64, i64)) -> Merge<'s>

@@ -11,7 +11,7 @@ use super::{BlockRef, Blocks};
 use crate::model::{Seqno, Slot, SlotClass};
 use crate::storage::columns::Columns;
 use crate::storage::memtable::Run;
-use crate::storage::sstable::{Block, TableError};
+use crate::storage::sstable::{Block, ChunkHeader, TableError};
 use crate::storage::version::Table;
 use std::ops::Range;
 use std::sync::Arc;
@@ -60,10 +60,24 @@ impl<'a> Source<'a> {
     }
     /// Entries of a table at times in `from..=to`.
     pub(super) fn table(target: Target<'a>, table: &'a Arc<Table>, (from, to): (i64, i64)) -> Self {
-        let place = Place::Block { table, index: 0, bound: from };
-        let mut source =
-            Self { target, from, to, place, buffer: Columns::default(), loaded: 0..0, ahead: None };
-        source.enter_table(table, None);
+        // What is known of the table bounds what its index leaves open: where a series ends within a block, a table of
+        // long ago would otherwise seem to reach as far as the newest, and be read for it.
+        let (from, to) = match target.class {
+            SlotClass::Time => (from.max(table.meta.time_min), to.min(table.meta.time_max)),
+            SlotClass::Metadata | SlotClass::Timeless => (from, to),
+        };
+        let mut source = Self {
+            target,
+            from,
+            to,
+            place: Place::End,
+            buffer: Columns::default(),
+            loaded: 0..0,
+            ahead: None,
+        };
+        if from <= to {
+            source.enter_table(table, None);
+        }
         source
     }
     /// No entry lies before this time, in the direction of the scan; `None` when there are no more. Exact when the
@@ -85,6 +99,19 @@ impl<'a> Source<'a> {
     /// Whether entries are at hand.
     pub(super) fn is_loaded(&self) -> bool {
         matches!(self.place, Place::Run { .. } | Place::Chunk { decoded: true, .. })
+    }
+    /// Whether a block is to be looked at next.
+    pub(super) fn is_at_block(&self) -> bool {
+        matches!(self.place, Place::Block { .. })
+    }
+    /// The chunk that comes next, when it is not decoded yet, and the bound of what comes after it.
+    pub(super) fn chunk_at_hand(&self) -> Option<(ChunkHeader<'_>, Option<i64>)> {
+        match &self.place {
+            Place::Chunk { block, chunk, decoded: false, .. } => {
+                Some((block.chunk(*chunk), self.find_ahead()))
+            }
+            Place::Chunk { .. } | Place::Block { .. } | Place::Run { .. } | Place::End => None,
+        }
     }
     /// The entries at hand.
     ///

@@ -1,6 +1,7 @@
 //! From entries of one source to what a snapshot sees of them.
 
 use super::deletes::Fragments;
+use super::summary::{ChunkSummary, Summaries};
 use crate::model::Seqno;
 use crate::storage::columns::{Columns, TAG_DELETE};
 use std::ops::Range;
@@ -10,6 +11,8 @@ pub(super) struct Sink<'a> {
     out: &'a mut Columns,
     entries_end: usize,
     heap_end: usize,
+    /// Takes the statistics of chunks instead of their entries, where there is one and they will do.
+    summaries: Option<&'a mut Summaries>,
 }
 
 impl<'a> Sink<'a> {
@@ -17,7 +20,24 @@ impl<'a> Sink<'a> {
     pub(super) fn new(out: &'a mut Columns, entries: usize, heap_bytes: usize) -> Self {
         let entries_end = out.len().saturating_add(entries);
         let heap_end = out.heap().len().saturating_add(heap_bytes);
-        Self { out, entries_end, heap_end }
+        Self { out, entries_end, heap_end, summaries: None }
+    }
+    /// A sink that takes statistics too.
+    pub(super) fn with_summaries(self, summaries: Option<&'a mut Summaries>) -> Self {
+        Self { summaries, ..self }
+    }
+    /// What it takes of statistics, if any.
+    pub(super) fn summaries(&self) -> Option<&Summaries> {
+        self.summaries.as_deref()
+    }
+    /// Adds a chunk behind the entries so far.
+    ///
+    /// # Panics
+    /// When it takes no statistics.
+    pub(super) fn take_summary(&mut self, summary: ChunkSummary) {
+        let place = self.out.len();
+        let summaries = self.summaries.as_mut().expect("offered to a sink that takes summaries");
+        summaries.add(place, summary);
     }
     /// Whether nothing more may be added.
     pub(super) fn is_full(&self) -> bool {

@@ -216,28 +216,8 @@ fn parse_aggregators(names: &[u8]) -> Result<Vec<Aggregator>, CommandError<'_>> 
         if aggregators.len() == AGGREGATORS_MAX {
             return Err(CommandError::Text("ERR TSDB: Too many aggregation types"));
         }
-        aggregators
-            .push(aggregator_named(name).ok_or(CommandError::Text("ERR TSDB: Unknown aggregation type"))?);
+        let unknown = CommandError::Text("ERR TSDB: Unknown aggregation type");
+        aggregators.push(Aggregator::from_name(name).ok_or(unknown)?);
     }
     Ok(aggregators)
-}
-
-fn aggregator_named(name: &[u8]) -> Option<Aggregator> {
-    [
-        ("avg", Aggregator::Avg),
-        ("sum", Aggregator::Sum),
-        ("min", Aggregator::Min),
-        ("max", Aggregator::Max),
-        ("range", Aggregator::Range),
-        ("count", Aggregator::Count),
-        ("first", Aggregator::First),
-        ("last", Aggregator::Last),
-        ("std.p", Aggregator::StdP),
-        ("std.s", Aggregator::StdS),
-        ("var.p", Aggregator::VarP),
-        ("var.s", Aggregator::VarS),
-        ("twa", Aggregator::Twa),
-    ]
-    .into_iter()
-    .find_map(|(known, aggregator)| is_word(name, known).then_some(aggregator))
 }

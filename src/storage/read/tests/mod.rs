@@ -1,10 +1,13 @@
 //! Reads over memtables and tables against a plain model, with a cache of zero blocks: every wait point is taken.
 #![expect(clippy::cast_possible_truncation, reason = "rolled numbers are small")]
 
+mod answers;
 mod world;
 
 use super::*;
-use crate::model::{DeleteScope, EntryOp, KeyKind, Lsn, OwnedValue, ScanRequest, Slot, SlotClass, Value};
+use crate::model::{
+    DeleteScope, EntryOp, KeyKind, Lsn, OwnedValue, ScanAnswer, ScanRequest, Slot, SlotClass, Value,
+};
 use crate::storage::range_delete::RangeDelete;
 use std::collections::BTreeMap;
 use world::{Contents, Dice, World, Write, random_keys, random_series, random_time};
@@ -56,6 +59,7 @@ fn check_scan(world: &World, dice: &mut Dice, view: &View<'_>, contents: &Conten
         all_slots: dice.roll(2) == 0,
         reverse: dice.roll(2) == 0,
         limit: *dice.pick(&[u64::MAX, u64::MAX, 1, 10, 1000]),
+        answer: ScanAnswer::Entries,
     };
     let max_entries = *dice.pick(&[1, 3, 100, 100_000]);
     let mut position = ScanPosition::default();
@@ -251,7 +255,15 @@ fn a_limited_scan_reads_no_more_blocks_than_it_visits() {
     for (reverse, limit, reads_max) in [(false, 10, 1), (true, 10, 1), (false, 8000, 16)] {
         let (from, to) = (i64::MIN, i64::MAX);
         let all = KeyRange::all();
-        let request = ScanRequest { keys: all, from, to, all_slots: false, reverse, limit };
+        let request = ScanRequest {
+            keys: all,
+            from,
+            to,
+            all_slots: false,
+            reverse,
+            limit,
+            answer: ScanAnswer::Entries,
+        };
         let (mut position, mut out) = (ScanPosition::default(), ScanOutput::default());
         let mut reads = 0;
         loop {
@@ -288,7 +300,15 @@ fn a_step_over_deleted_entries_is_bounded() {
     for reverse in [false, true] {
         let all = KeyRange::all();
         let (from, to, limit) = (i64::MIN, i64::MAX, u64::MAX);
-        let request = ScanRequest { keys: all, from, to, all_slots: false, reverse, limit };
+        let request = ScanRequest {
+            keys: all,
+            from,
+            to,
+            all_slots: false,
+            reverse,
+            limit,
+            answer: ScanAnswer::Entries,
+        };
         let (mut position, mut out) = (ScanPosition::default(), ScanOutput::default());
         let mut calls = 0;
         let mut pins = world::Pins::default();
@@ -317,7 +337,15 @@ fn a_step_ends_when_it_has_gathered_enough_bytes() {
     for reverse in [false, true] {
         let all = KeyRange::all();
         let (from, to, limit) = (i64::MIN, i64::MAX, u64::MAX);
-        let request = ScanRequest { keys: all, from, to, all_slots: false, reverse, limit };
+        let request = ScanRequest {
+            keys: all,
+            from,
+            to,
+            all_slots: false,
+            reverse,
+            limit,
+            answer: ScanAnswer::Entries,
+        };
         let mut position = ScanPosition::default();
         let mut gathered = 0;
         loop {

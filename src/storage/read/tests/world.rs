@@ -108,7 +108,12 @@ impl World {
     /// `count` writes, spread over memtables and tables in any order. `replace`: memtables overwrite in place, so that
     /// only the latest snapshot means anything.
     pub(super) fn random(dice: &mut Dice, count: u64, spread: u64, replace: bool) -> Self {
-        let writes: Vec<Write> = (1..=count).map(|seqno| random_write(dice, spread, Seqno(seqno))).collect();
+        let writes = (1..=count).map(|seqno| random_write(dice, spread, Seqno(seqno))).collect();
+        Self::scattered(dice, writes, replace)
+    }
+    /// These writes, spread over memtables and tables in any order.
+    pub(super) fn scattered(dice: &mut Dice, writes: Vec<Write>, replace: bool) -> Self {
+        let count = writes.len() as u64;
         let (memtable_count, table_count) = (1 + dice.roll(3), dice.roll(4));
         let mut world = Self {
             writes,
@@ -149,6 +154,25 @@ impl World {
         let mut world = Self { writes, memtables, version, files: Vec::new() };
         let part: Vec<usize> = (0..count).collect();
         world.version = Version::new(world.build_tables(&KeyRange::all(), &part));
+        world
+    }
+    /// A table of each of these lists of writes, which are in the order of their seqnos; nothing in memory.
+    pub(super) fn of_tables(lists: Vec<Vec<Write>>) -> Self {
+        let mut ends: Vec<usize> = vec![0];
+        ends.extend(lists.iter().scan(0, |end, list| {
+            *end += list.len();
+            Some(*end)
+        }));
+        let mut world = Self {
+            writes: lists.into_iter().flatten().collect(),
+            memtables: vec![Memtable::new(0)],
+            version: Version::default(),
+            files: Vec::new(),
+        };
+        let parts = ends.windows(2).map(|pair| (pair[0]..pair[1]).collect::<Vec<_>>());
+        let parts: Vec<_> = parts.collect();
+        let tables = parts.iter().flat_map(|part| world.build_tables(&KeyRange::all(), part)).collect();
+        world.version = Version::new(tables);
         world
     }
     fn write_memtable(&mut self, memtable: usize, at: usize, replace: bool) {
