@@ -26,6 +26,9 @@ BUGS=(
     'free-buffer-at-cancel G12 backend_contract uring'
     'ignore-short-write G3 sweep no_failed_operation'
     'tombstone-above-horizon G1 sweep the_engine'
+    'believe-every-clock G17 lib tests::retention::'
+    'forget-cutoff G17 lib tests::retention::'
+    'drop-too-early G17 lib tests::retention::'
     'seal-without-sync G1 lib after_any_crash_recovery'
 )
 

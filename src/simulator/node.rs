@@ -69,6 +69,7 @@ impl Node {
             background_threads: options.background_threads,
             ballast_bytes: 64 << 10,
             manifest_growth_bytes: StoreOptions::default().manifest_growth_bytes,
+            retention: None,
             entropy: options.entropy,
         };
         let config = Config {
