@@ -28,6 +28,7 @@ declare -A SUITES=(
     [torn]='G6 disks tears_what_was_not_flushed'
     [failed-sync]='G8 disks a_failed_sync_of_the_log'
     [full]='G9 disks a_flush_that_finds_room'
+    [retention]='G17 lib tests::retention::'
     [contract]='G12 backend_contract uring'
 )
 # A bug, and the suites of which each must catch it: those of the goals that name it, and more.
@@ -41,6 +42,9 @@ BUGS=(
     'free-buffer-at-cancel contract'
     'ignore-short-write fault-sweep strace'
     'tombstone-above-horizon engine'
+    'believe-every-clock retention'
+    'forget-cutoff retention'
+    'drop-too-early retention'
     'seal-without-sync wal-cuts'
 )
 

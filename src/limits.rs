@@ -111,6 +111,12 @@ pub const SCAN_SLICE_ENTRIES: usize = 8192;
 
 /// Base length of a span without retention: one day, in milliseconds.
 pub const SPAN_BASE_MS: i64 = 86_400_000;
+/// Shortest base length of a span, in seconds: retentions are sixteen spans or shorter than it can divide.
+pub const SPAN_BASE_SECONDS_MIN: i64 = 10;
+/// Into how many spans a retention is divided.
+pub const RETENTION_SPANS: i64 = 16;
+/// Cutoffs that a manifest holds: how often a retention may be lengthened before what it hid is gone from the tables.
+pub const CUTOFFS_MAX: usize = 64;
 /// Spans grow by this factor.
 pub const SPAN_FACTOR: i64 = 8;
 

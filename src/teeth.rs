@@ -29,6 +29,12 @@ pub(crate) enum Bug {
     TombstoneAboveHorizon,
     /// The next segment is begun before the sealed one is synced.
     SealWithoutSync,
+    /// Retention follows the wall clock wherever it leaps.
+    BelieveEveryClock,
+    /// A retention that was lengthened forgets what it has hidden.
+    ForgetCutoff,
+    /// A table is dropped for its age as soon as its first sample is too old.
+    DropTooEarly,
 }
 
 /// Whether the bug is in force.
@@ -77,7 +83,7 @@ fn by_environment(_bug: Bug) -> bool {
 
 /// What `TSKV_TEETH` may say.
 #[cfg(tskv_teeth)]
-const NAMES: [(&str, Bug); 10] = [
+const NAMES: [(&str, Bug); 13] = [
     ("skip-wal-sync", Bug::SkipWalSync),
     ("skip-dir-sync-after-rename", Bug::SkipDirSyncAfterRename),
     ("ack-before-sync", Bug::AckBeforeSync),
@@ -88,6 +94,9 @@ const NAMES: [(&str, Bug); 10] = [
     ("ignore-short-write", Bug::IgnoreShortWrite),
     ("tombstone-above-horizon", Bug::TombstoneAboveHorizon),
     ("seal-without-sync", Bug::SealWithoutSync),
+    ("believe-every-clock", Bug::BelieveEveryClock),
+    ("forget-cutoff", Bug::ForgetCutoff),
+    ("drop-too-early", Bug::DropTooEarly),
 ];
 
 #[cfg(tskv_teeth)]

@@ -118,6 +118,38 @@ pub const FLAGS: &[Flag] = &[
         },
     },
     Flag {
+        name: "retention",
+        value_name: "DURATION|off",
+        default: "off",
+        help: "How long samples are kept, by their timestamps: 30d, 12h. What is older is gone from every reply at \
+               once and cannot be written any more; its files go as they become too old as a whole. Strings and what \
+               TS.CREATE made are kept. Lengthening it brings nothing back",
+        repeatable: false,
+        set: |config, values| {
+            config.retention = match first(values) {
+                "off" => None,
+                text => Some(parse_retention(text)?),
+            };
+            Ok(())
+        },
+    },
+    Flag {
+        name: "retention-clock",
+        value_name: "check|trust",
+        default: "check",
+        help: "When the wall clock has leapt ahead: wait until it has run on from there for a while before anything is \
+               dropped, or believe it as it is at this start",
+        repeatable: false,
+        set: |config, values| {
+            config.retention_trusts_clock = match first(values) {
+                "check" => false,
+                "trust" => true,
+                other => return Err(format!("'{other}' is not one of check, trust")),
+            };
+            Ok(())
+        },
+    },
+    Flag {
         name: "password-file",
         value_name: "FILE",
         default: "",
@@ -323,6 +355,14 @@ fn parse_sync(text: &str) -> Result<SyncPolicy, String> {
                 .ok_or_else(|| format!("the interval {interval} is not between 1ms and 60s"))
         }
     }
+}
+
+fn parse_retention(text: &str) -> Result<Duration, String> {
+    let length = parse_duration(text)?;
+    if length < Duration::from_secs(1) {
+        return Err(format!("{text} is too short; at least 1s, or off"));
+    }
+    Ok(length)
 }
 
 /// Reads `4` or `cpu:0,2-3`.

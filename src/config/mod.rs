@@ -49,6 +49,10 @@ pub struct Config {
     /// Unit of timestamps that a new store gets; an existing store must have the same. `None`: the store's own, or
     /// milliseconds for a new one.
     pub time_unit: Option<TimeUnit>,
+    /// How long samples are kept; `None` for ever.
+    pub retention: Option<Duration>,
+    /// Whether retention believes the wall clock as it is at the start, however far it has leapt ahead.
+    pub retention_trusts_clock: bool,
     /// What clients must know; `None` lets everyone on the loopback interface in.
     pub password: Option<Password>,
     /// Connections open at once, over all cores. Full: a new one is told so and closed.
@@ -89,6 +93,8 @@ impl Default for Config {
             cores: Cores::Auto,
             sync: SyncPolicy::Always,
             time_unit: None,
+            retention: None,
+            retention_trusts_clock: false,
             password: None,
             max_clients: 10_000,
             memtable_bytes: limits::MEMTABLE_BYTES_DEFAULT,

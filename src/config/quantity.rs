@@ -16,13 +16,15 @@ const SIZE_UNITS: [(&str, u64); 9] = [
 ];
 
 /// Duration units and their nanoseconds.
-const DURATION_UNITS: [(&str, u64); 6] = [
+const DURATION_UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
     ("ms", 1_000_000),
     ("s", 1_000_000_000),
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+    ("w", 604_800_000_000_000),
 ];
 
 /// Reads a size: `1048576`, `10MB` (10,000,000) or `10MiB` (10,485,760); one space before the unit is allowed.
@@ -39,7 +41,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("'{text}' is more bytes than 64 bits can count"))
 }
 
-/// Reads a duration: `500us`, `10ms`, `2s`, `1m`, `1h`; `0` needs no unit.
+/// Reads a duration: `500us`, `10ms`, `2s`, `1m`, `1h`, `30d`, `52w`; `0` needs no unit.
 ///
 /// # Errors
 /// A sentence fragment that says what is wrong and what to write instead.

@@ -116,6 +116,9 @@ pub trait Files: Send + Sync {
     /// What `statvfs(3)` says.
     fn bytes_free(&self) -> io::Result<u64>;
 
+    /// The wall clock, in nanoseconds since 1970-01-01 UTC; it may jump.
+    fn unix_ns(&self) -> i64;
+
     /// Reads exactly `buf`.
     ///
     /// # Errors

@@ -199,6 +199,9 @@ impl Files for OsFiles {
         Ok(Box::new(HeldLock { _file: file }))
     }
 
+    fn unix_ns(&self) -> i64 {
+        super::sys::now().unix_ns
+    }
     fn bytes_free(&self) -> io::Result<u64> {
         let path = CString::new(self.root.as_os_str().as_bytes())?;
         let mut space = std::mem::MaybeUninit::<libc::statvfs>::uninit();

@@ -47,6 +47,7 @@ pub(super) fn merge_tables(
         horizon: horizon.seqno,
         snapshot_horizon: horizon.seqno,
         outside: outside.collect(),
+        cutoffs: version.cutoffs().to_vec(),
         spans: plan.spans.clone(),
         output: job.output(plan.reason.effort()),
     };

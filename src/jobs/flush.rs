@@ -3,9 +3,10 @@
 use super::error::JobError;
 use super::table_files::TableWriter;
 use crate::io::Files;
+use crate::limits::{RETENTION_SPANS, SPAN_BASE_MS, SPAN_BASE_SECONDS_MIN};
 use crate::model::{KeyRange, SlotClass, StoreId, TableId, TimeUnit};
 use crate::storage::columns::Columns;
-use crate::storage::compaction::{Flush, FlushOptions, OutputOptions};
+use crate::storage::compaction::{Flush, FlushOptions, LEVEL_EVERYTHING, OutputOptions, span_of};
 use crate::storage::memtable::{Memtable, SeriesPlace};
 use crate::storage::sstable::Effort;
 use crate::storage::version::Table;
@@ -18,7 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(super) struct TableJob {
     pub(super) files: Arc<dyn Files>,
     pub(super) store: StoreId,
-    pub(super) unit: TimeUnit,
+    /// Length of a span of level 0, in the store's unit.
+    pub(super) span_base: i64,
     pub(super) bloom_bits: u8,
     pub(super) table_bytes_target: u64,
     pub(super) boundaries: Vec<Box<[u8]>>,
@@ -40,19 +42,31 @@ impl TableJob {
             next_id: Box::new(move || TableId(next_table.fetch_add(1, Ordering::Relaxed))),
         }
     }
-    /// Length of a span of level 0, in the store's unit.
-    pub(super) fn span_base(&self) -> i64 {
-        span_base(self.unit)
-    }
     /// Ends the job when the store is being closed; asked between blocks.
     pub(super) fn check_stop(&self) -> Result<(), JobError> {
         if self.stop.load(Ordering::Relaxed) { Err(JobError::Stopped) } else { Ok(()) }
     }
 }
 
-/// Length of a span of level 0 in units of `unit`.
+/// Length of a span of level 0 in units of `unit`, without retention.
 pub(super) fn span_base(unit: TimeUnit) -> i64 {
-    crate::limits::SPAN_BASE_MS / 1000 * unit.per_second()
+    SPAN_BASE_MS / 1000 * unit.per_second()
+}
+
+/// The same for a retention of `length` units: so short that little of what is too old waits for its span to end.
+pub(super) fn span_base_within(unit: TimeUnit, length: i64) -> i64 {
+    let least = SPAN_BASE_SECONDS_MIN * unit.per_second();
+    (length / RETENTION_SPANS).clamp(least, span_base(unit))
+}
+
+/// The highest level whose spans are no longer than that part of the retention; without one, there is no highest.
+pub(super) fn level_max(base: i64, length: Option<i64>) -> u8 {
+    let Some(length) = length else { return LEVEL_EVERYTHING };
+    let is_short = |level: &u8| {
+        let span = span_of(0, base, *level);
+        *level == 0 || span.end < length / RETENTION_SPANS
+    };
+    (0..LEVEL_EVERYTHING).take_while(is_short).last().unwrap_or_default()
 }
 
 /// Writes the entries of `memtable` that lie in `keys`, and its range deletes clipped to them, as tables. They are
@@ -63,7 +77,7 @@ pub(super) fn flush_memtable(
     keys: &KeyRange,
 ) -> Result<(Vec<Arc<Table>>, u64), JobError> {
     let options =
-        FlushOptions { output: job.output(Effort::Quick), span_base: job.span_base(), keys: keys.clone() };
+        FlushOptions { output: job.output(Effort::Quick), span_base: job.span_base, keys: keys.clone() };
     let mut flush = Flush::new(options, MemtableRuns::new(memtable, keys), memtable.range_deletes());
     let mut writer = TableWriter::new(Arc::clone(&job.files), job.store);
     while let Some(event) = flush.step() {

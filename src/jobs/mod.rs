@@ -28,6 +28,7 @@ mod options;
 mod recover;
 mod refill;
 mod repair;
+mod retention_clock;
 mod segment_files;
 mod status;
 mod table_files;
@@ -41,7 +42,7 @@ pub use coordinator::Coordinator;
 pub use error::{JobError, OpenError};
 pub use message::{CoordinatorLink, Done, FlushRequest, JobReport, ShardLink, ToCoordinator, ToShard};
 pub use open::{CoordinatorSeed, OpenedStore, open_store};
-pub use options::{Progress, StoreOptions};
+pub use options::{Progress, RetentionOptions, StoreOptions};
 pub use recover::RecoveryReport;
 pub use repair::{
     BlockLoss, Extent, Field, FieldValue, Key, ManifestPlan, RepairOptions, RepairReport, RepairStep,

@@ -11,7 +11,7 @@
 
 use super::boundaries::{Weight, choose};
 use super::error::{JobError, OpenError};
-use super::flush::TableJob;
+use super::flush::{TableJob, span_base, span_base_within};
 use super::layout::{Inventory, create_directories, sync_directories};
 use super::manifest_log::ManifestLog;
 use super::options::{Progress, Salts, StoreOptions};
@@ -27,9 +27,11 @@ use crate::storage::manifest::log::MANIFEST_BYTES_MAX;
 use crate::storage::manifest::names::{BALLAST, CURRENT, LOCK, manifest_path, segment_path, table_path};
 use crate::storage::manifest::state::check_boundaries;
 use crate::storage::manifest::{Current, Edit, Replayed, SegmentEntry, State, replay};
+use crate::storage::retention::Retention;
 use crate::storage::sstable::read_owner;
 use crate::storage::version::{Table, Version};
 use crate::storage::wal::{SegmentHeader, SegmentSpec};
+use crate::teeth::{Bug, planted};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,6 +77,7 @@ pub struct CoordinatorSeed {
     pub(super) salts: Salts,
     pub(super) next_table: Arc<AtomicU64>,
     pub(super) stop: Arc<AtomicBool>,
+    pub(super) span_base: i64,
     /// Retired segments whose files are still there, with their lengths.
     pub(super) retired: Vec<(SegmentSeq, u64)>,
     pub(super) has_ballast: bool,
@@ -295,7 +298,9 @@ impl Opening<'_> {
             Edit::AddSegment { seq: segment.seq, entry }
         }));
         edits.push(Edit::Boundaries(end.boundaries));
-        edits.push(Edit::SeqnoFloor(state.seqno_max().max(end.seqno_max)));
+        let floor = state.seqno_max().max(end.seqno_max);
+        edits.push(Edit::SeqnoFloor(floor));
+        edits.extend(self.lift_cutoffs(&state, floor, &end.tables).map(Edit::Retention));
         edits.push(Edit::NextTable(TableId(job.next_table.load(Ordering::Relaxed))));
         state.apply_all(&edits).expect("an open makes edits that fit the state it read");
         let log = match end.old {
@@ -308,19 +313,36 @@ impl Opening<'_> {
                 ManifestLog::create(Arc::clone(self.files), number, &state, numbers)?
             }
         };
+        let version = Arc::new(Version::with_cutoffs(end.tables, state.retention.cutoffs()));
         let seed = CoordinatorSeed {
             files: Arc::clone(self.files),
             options: self.options.clone(),
             state,
             log,
-            version: Arc::new(Version::new(end.tables)),
+            version,
             salts,
             next_table: job.next_table,
             stop: job.stop,
+            span_base: job.span_base,
             retired: end.retired,
             has_ballast: end.inventory.ballast.is_some_and(|bytes| bytes >= self.options.ballast_bytes),
         };
         Ok(Opened { seed, segments, recovery })
+    }
+
+    /// What the manifest should say of age from now on, where that is something else. A retention that was lengthened or
+    /// taken away hides what it has hidden, and nothing that is written from now on.
+    fn lift_cutoffs(&self, state: &State, floor: Seqno, tables: &[Arc<Table>]) -> Option<Retention> {
+        let mut retention = state.retention.clone();
+        if let Some(active) = retention.active() {
+            let length = self.options.retention.map(|retention| retention.length_in(state.unit));
+            let wanted = length.zip(retention.clock()).map(|(length, clock)| clock.saturating_sub(length));
+            if wanted.is_none_or(|wanted| wanted < active) {
+                retention.lift(Seqno(if planted(Bug::ForgetCutoff) { 1 } else { floor.0.saturating_add(1) }));
+            }
+        }
+        retention.forget_spent(tables.iter().map(|table| &table.meta));
+        (retention != state.retention).then_some(retention)
     }
 
     fn check_unit(&self, store: TimeUnit) -> Result<(), OpenError> {
@@ -341,7 +363,10 @@ impl Opening<'_> {
         TableJob {
             files: Arc::clone(self.files),
             store: state.store,
-            unit: state.unit,
+            span_base: match self.options.retention {
+                Some(retention) => span_base_within(state.unit, retention.length_in(state.unit)),
+                None => span_base(state.unit),
+            },
             bloom_bits: self.options.bloom_bits,
             table_bytes_target: self.options.table_bytes_target,
             boundaries: state.boundaries.clone(),

@@ -2,9 +2,45 @@
 
 use crate::limits::{MEMTABLE_BYTES_DEFAULT, TABLE_BYTES_TARGET, WAL_SEGMENT_BYTES_DEFAULT};
 use crate::model::TimeUnit;
+use std::time::Duration;
 
 /// Rewriting costs about as much as writing this many bytes of edits.
 pub(super) const MANIFEST_GROWTH_BYTES_DEFAULT: u64 = 1 << 20;
+
+/// How long samples are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionOptions {
+    /// Samples this much older than the wall clock are gone; at least one unit of the store.
+    pub length: Duration,
+    /// Believe the wall clock as it is at the first look, however far it is from what was believed before.
+    pub trusts_clock: bool,
+    /// How often the clock is looked at; samples are hidden up to this much late.
+    pub tick: Duration,
+}
+
+impl RetentionOptions {
+    /// A retention with the usual tick.
+    #[must_use]
+    pub fn new(length: Duration) -> Self {
+        let tick = (length / 1024).clamp(TICK_MIN, TICK_MAX);
+        Self { length, trusts_clock: false, tick }
+    }
+    /// Its length in the store's unit.
+    #[must_use]
+    pub fn length_in(&self, unit: TimeUnit) -> i64 {
+        in_unit(self.length, unit).max(1)
+    }
+}
+
+/// Each look at the clock that hides something costs an edit of the manifest.
+const TICK_MIN: Duration = Duration::from_secs(1);
+const TICK_MAX: Duration = Duration::from_secs(60);
+
+/// A duration in units of a store, rounded down; what exceeds them is all of time.
+pub(super) fn in_unit(duration: Duration, unit: TimeUnit) -> i64 {
+    let nanos_per_unit = 1_000_000_000 / unit.per_second().unsigned_abs();
+    i64::try_from(duration.as_nanos() / u128::from(nanos_per_unit)).unwrap_or(i64::MAX)
+}
 
 /// How a store is opened and looked after.
 #[derive(Clone, Debug)]
@@ -31,6 +67,8 @@ pub struct StoreOptions {
     pub ballast_bytes: u64,
     /// The manifest is rewritten when its edits take this many bytes more than twice its snapshot.
     pub manifest_growth_bytes: u64,
+    /// How long samples are kept; `None` for ever.
+    pub retention: Option<RetentionOptions>,
     /// Where ids and salts come from: random in the daemon, the world's seed in the simulator.
     pub entropy: [u8; 16],
 }
@@ -49,6 +87,7 @@ impl Default for StoreOptions {
             background_threads: 1,
             ballast_bytes: 4 << 20,
             manifest_growth_bytes: MANIFEST_GROWTH_BYTES_DEFAULT,
+            retention: None,
             entropy: [0; 16],
         }
     }

@@ -43,6 +43,18 @@ pub struct JobsStatus {
     pub failures_total: u64,
     /// Whether something waits for disk space.
     pub out_of_space: bool,
+    /// Samples before this time are hidden; `None` without retention, and before its first look at the clock.
+    pub retention_cutoff: Option<i64>,
+    /// Whether the clock leapt ahead, and nothing is dropped until it is believed.
+    pub retention_held: bool,
+    /// Bytes of tables that were dropped for their age since the start.
+    pub retention_dropped_bytes_total: u64,
+    /// Tables that were.
+    pub retention_dropped_tables_total: u64,
+    /// Bytes of the next tables to be dropped for their age.
+    pub retention_next_drop_bytes: u64,
+    /// When, in seconds from now.
+    pub retention_next_drop_seconds: u64,
     /// The last failure, as a sentence.
     pub last_error: Option<String>,
 }

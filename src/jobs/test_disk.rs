@@ -39,6 +39,7 @@ struct World {
     dead: bool,
     space: Option<u64>,
     locked: bool,
+    unix_ns: i64,
 }
 
 /// The disk; clones share it.
@@ -61,6 +62,10 @@ impl TestDisk {
     }
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().expect("no test panics while it holds the disk")
+    }
+    /// Sets the wall clock.
+    pub(crate) fn set_unix_ns(&self, unix_ns: i64) {
+        self.world().unix_ns = unix_ns;
     }
     /// Calls that changed something so far.
     pub(crate) fn calls(&self) -> u64 {
@@ -351,6 +356,9 @@ impl Files for TestDisk {
         world.inodes.push(Inode { data: content.into(), ..Inode::default() });
         world.names.insert(path.to_owned(), Node::File(index));
         Ok(Box::new(Lock(Arc::clone(&self.world))))
+    }
+    fn unix_ns(&self) -> i64 {
+        self.world().unix_ns
     }
     fn bytes_free(&self) -> io::Result<u64> {
         Ok(self.world().space.unwrap_or(1 << 40))

@@ -171,8 +171,23 @@ fn jobs(page: &mut Page, store: &StoreSnapshot) {
         page.counter(name, help, value);
     }
     page.gauge("compaction_debt_bytes", "Bytes that merges still have to read.", store.compaction_debt_bytes);
+    retention(page, store);
     page.gauge("disk_free_bytes", "Bytes that the file system has left.", store.disk_free_bytes);
     page.gauge("disk_full", "1 while writes are refused for want of space.", u64::from(store.disk_full));
+}
+
+fn retention(page: &mut Page, store: &StoreSnapshot) {
+    let (bytes, tables) = (store.retention_dropped_bytes, store.retention_dropped_tables);
+    page.counter("retention_dropped_bytes_total", "Bytes of tables dropped for their age.", bytes);
+    page.counter("retention_dropped_tables_total", "Tables dropped for their age.", tables);
+    let held = u64::from(store.retention_held);
+    page.gauge("retention_held", "1 while nothing is dropped because the clock has leapt ahead.", held);
+    if let Some(cutoff) = store.retention_cutoff {
+        let (bytes, seconds) = (store.retention_next_drop_bytes, store.retention_next_drop_seconds);
+        page.gauge("retention_cutoff", "Samples before this time, in the store's unit, are gone.", cutoff);
+        page.gauge("retention_next_drop_bytes", "Bytes of tables that go next for their age.", bytes);
+        page.gauge("retention_next_drop_seconds", "When those go, in seconds from now.", seconds);
+    }
 }
 
 fn process(page: &mut Page, store: &StoreSnapshot) {

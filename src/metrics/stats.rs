@@ -60,6 +60,14 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
                 ("flushes", store.flushes.to_string()),
                 ("compactions", store.compactions.to_string()),
                 ("compaction_debt_bytes", store.compaction_debt_bytes.to_string()),
+                (
+                    "retention_cutoff",
+                    store.retention_cutoff.map_or("off".to_owned(), |time| time.to_string()),
+                ),
+                ("retention_held", u64::from(store.retention_held).to_string()),
+                ("retention_dropped_bytes", store.retention_dropped_bytes.to_string()),
+                ("retention_next_drop_bytes", store.retention_next_drop_bytes.to_string()),
+                ("retention_next_drop_seconds", store.retention_next_drop_seconds.to_string()),
                 ("disk_free_bytes", store.disk_free_bytes.to_string()),
                 ("disk_full", u64::from(store.disk_full).to_string()),
                 ("poisoned_shards", sum(|c| c.shard.poisoned)),
@@ -200,6 +208,15 @@ pub fn render_stats(cores: &[CoreSnapshot], store: &StoreSnapshot) -> String {
             bytes(store.torn_bytes),
         ),
     );
+    if let Some(cutoff) = store.retention_cutoff {
+        let next = match store.retention_next_drop_bytes {
+            0 => "nothing to drop".to_owned(),
+            next => format!("{} go in {}", bytes(next), duration(store.retention_next_drop_seconds)),
+        };
+        let held = if store.retention_held { ", HELD: the clock has leapt ahead" } else { "" };
+        let dropped = bytes(store.retention_dropped_bytes);
+        line("retention", format!("before {cutoff} all is gone, {dropped} given back, {next}{held}"));
+    }
     let full = if store.disk_full { ", FULL: writes are refused until there is space" } else { "" };
     line("disk", format!("{} free{full}", bytes(store.disk_free_bytes)));
     if sum(|c| c.shard.poisoned) > 0 {

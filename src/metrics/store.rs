@@ -45,6 +45,18 @@ pub struct StoreSnapshot {
     pub compaction_debt_bytes: u64,
     /// Flushes and merges that failed and are tried again.
     pub job_failures: u64,
+    /// Samples before this time are gone; `None` without retention.
+    pub retention_cutoff: Option<i64>,
+    /// Whether nothing is dropped because the wall clock has leapt ahead.
+    pub retention_held: bool,
+    /// Bytes of tables that were dropped for their age.
+    pub retention_dropped_bytes: u64,
+    /// Tables that were.
+    pub retention_dropped_tables: u64,
+    /// Bytes of tables that go next.
+    pub retention_next_drop_bytes: u64,
+    /// When, in seconds from now.
+    pub retention_next_drop_seconds: u64,
     /// Bytes that the file system has left.
     pub disk_free_bytes: u64,
     /// Whether writes are refused for want of space.

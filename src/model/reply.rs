@@ -100,6 +100,8 @@ pub enum ReplyError<'a> {
     KeyExists,
     /// TS.ADD under policy block, or NaN under min, max, sum.
     DuplicateBlocked,
+    /// A sample that retention would hide at once.
+    Expired,
     /// TS.* on samples that are byte strings.
     NotNumeric,
     /// Writes arrive faster than the disk takes them; try again.
@@ -131,6 +133,7 @@ impl fmt::Display for ReplyError<'_> {
                 "TSDB: Error at upsert, update is not supported when DUPLICATE_POLICY is set to BLOCK mode, \
                  or either current or new value is NaN and DUPLICATE_POLICY is MAX/MIN/SUM",
             ),
+            Self::Expired => f.write_str("TSDB: Timestamp is older than retention"),
             Self::NotNumeric => f.write_str("TSDB: the series holds byte values, which have no number"),
             Self::Busy => f.write_str("writes arrive faster than the disk takes them, try again"),
             Self::NoSpace => f.write_str("the disk is full, writes are refused until there is space"),

@@ -36,6 +36,11 @@ impl TimeUnit {
             Self::Nanoseconds => 1_000_000_000,
         }
     }
+    /// Nanoseconds since 1970 in this unit, rounded down.
+    #[must_use]
+    pub fn of_unix_ns(self, unix_ns: i64) -> i64 {
+        unix_ns.div_euclid(1_000_000_000 / self.per_second())
+    }
     /// Converts a timestamp of unit `from` to this unit: exact when this one is finer, floored when it is coarser,
     /// `None` when it does not fit.
     #[must_use]

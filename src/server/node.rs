@@ -14,8 +14,8 @@ use crate::io::{
     BackendChoice, BackendOptions, Files, ListenerId, OpenBackendError, OsFiles, Spawner, open_backend, sys,
 };
 use crate::jobs::{
-    Coordinator, CoordinatorLink, OpenError, OpenedStore, Progress, ShardLink, StoreOptions, ToCoordinator,
-    ToShard, open_store,
+    Coordinator, CoordinatorLink, OpenError, OpenedStore, Progress, RetentionOptions, ShardLink,
+    StoreOptions, ToCoordinator, ToShard, open_store,
 };
 use crate::limits::{
     MAILBOX_REQUESTS_MAX, TABLE_BYTES_TARGET, WAL_FRAME_BYTES_TARGET, WAL_WRITES_IN_FLIGHT_MAX,
@@ -284,6 +284,10 @@ fn store_options(config: &Config, cores: usize) -> Result<StoreOptions, ServeErr
         background_threads: config.background_threads,
         ballast_bytes: BALLAST_BYTES,
         manifest_growth_bytes: StoreOptions::default().manifest_growth_bytes,
+        retention: config.retention.map(|length| RetentionOptions {
+            trusts_clock: config.retention_trusts_clock,
+            ..RetentionOptions::new(length)
+        }),
         entropy,
     })
 }

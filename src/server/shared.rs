@@ -150,6 +150,12 @@ impl Shared {
         facts.compaction_written_bytes = jobs.merge_bytes_written_total;
         facts.compaction_debt_bytes = jobs.merge_backlog_bytes;
         facts.job_failures = jobs.failures_total;
+        facts.retention_cutoff = jobs.retention_cutoff;
+        facts.retention_held = jobs.retention_held;
+        facts.retention_dropped_bytes = jobs.retention_dropped_bytes_total;
+        facts.retention_dropped_tables = jobs.retention_dropped_tables_total;
+        facts.retention_next_drop_bytes = jobs.retention_next_drop_bytes;
+        facts.retention_next_drop_seconds = jobs.retention_next_drop_seconds;
         facts.disk_full = jobs.out_of_space;
         facts.disk_free_bytes = self.files.bytes_free().unwrap_or_default();
         facts

@@ -58,11 +58,13 @@ impl Shard {
         let newest = self.newest(task, key)?;
         if metadata.is_none() && newest.is_none() {
             let options = create.ok_or(Pause::Refused(ReplyError::NotSeries))?;
+            self.check_age(Slot::Time(time))?;
             self.write_new_series(key, options, time, value)?;
             let gate = self.gate(key);
             fx.reply(operation, Reply::Integer(time), gate);
             return Ok(());
         }
+        self.check_age(Slot::Time(time))?;
         let options = metadata.unwrap_or_default();
         let policy = on_duplicate.unwrap_or(options.effective_policy());
         let newest = match newest {

@@ -25,6 +25,14 @@ impl Shard {
     ) -> Result<(), Pause> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes these commands only")]
         match command {
+            Command::Put { slot, .. } => self.check_age(*slot)?,
+            Command::PutBatch { entries } => {
+                entries.iter().try_for_each(|entry| self.check_age(entry.slot))?
+            }
+            _ => {}
+        }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes these commands only")]
+        match command {
             Command::Put { series, slot, value } => drop(self.write(series, *slot, EntryOp::Put(*value))?),
             Command::PutBatch { entries } => self.write_batch(entries)?,
             Command::DeleteSlot { series, slot } => drop(self.write(series, *slot, EntryOp::Delete)?),
@@ -33,6 +41,16 @@ impl Shard {
         }
         fx.reply(operation, Reply::Ok, self.log.staged());
         Ok(())
+    }
+
+    /// Refuses samples that would be hidden at once for their age.
+    pub(super) fn check_age(&self, slot: Slot) -> Result<(), Pause> {
+        match slot {
+            Slot::Time(time) if self.memory.version.expired_below(time) == Seqno::MAX => {
+                Err(Pause::Refused(ReplyError::Expired))
+            }
+            Slot::Time(_) | Slot::Metadata | Slot::Timeless => Ok(()),
+        }
     }
 
     /// Writes one entry; a reply about its series waits for the log position.

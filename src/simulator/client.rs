@@ -340,10 +340,14 @@ enum Resp {
     Array(Vec<Resp>),
 }
 
+/// In the text of an error that the other errors of series are not like: the oracle judges it by the clock.
+const TOO_OLD: &str = "Timestamp is older than retention";
+
 impl Resp {
     fn answer(self) -> Answer {
         match self {
             Self::Simple => Answer::Done,
+            Self::Error(text) if text.contains(TOO_OLD) => Answer::Failed(text),
             Self::Error(text) if text.contains("TSDB") || text.contains("WRONGTYPE") => Answer::Refused,
             Self::Error(text) => Answer::Failed(text),
             Self::Integer(number) => Answer::Integer(number),

@@ -50,9 +50,11 @@ pub enum FaultKind {
     Pause,
     /// Not a fault of the machine: tiny segments, memtables, caches, tables, mailboxes and frames, early freezes.
     Tiny,
+    /// Neither: samples become too old, under retentions that change from life to life and a clock that is set.
+    Retention,
 }
 
-const ALL: [(FaultKind, &str, &str); 20] = [
+const ALL: [(FaultKind, &str, &str); 21] = [
     (FaultKind::Crash, "crash", "the node dies between any two steps"),
     (FaultKind::RecoveryCrash, "recovery-crash", "it dies while it recovers"),
     (FaultKind::PowerCut, "power-cut", "crashes are power cuts, not only kills"),
@@ -73,6 +75,7 @@ const ALL: [(FaultKind, &str, &str); 20] = [
     (FaultKind::ClockJump, "clock-jump", "the wall clock jumps back and forth"),
     (FaultKind::Pause, "pause", "a core stands still while the others run"),
     (FaultKind::Tiny, "tiny", "no fault: tiny segments, memtables, caches, mailboxes, frames"),
+    (FaultKind::Retention, "retention", "no fault: samples become too old, and retentions change"),
 ];
 
 impl FaultKind {

@@ -29,6 +29,7 @@
 //! | clock-jump, pause | nobody notices |
 //! | tiny | BUSY at most |
 
+mod age;
 mod campaign;
 mod client;
 mod faults;
@@ -86,6 +87,8 @@ pub struct Summary {
     pub flips: u64,
     /// Those that made the store refuse to open, or to answer.
     pub flips_noticed: u64,
+    /// Times that a reply showed samples to be gone for their age.
+    pub expired: u64,
     /// Log records that recoveries replayed.
     pub replayed: u64,
     /// Recoveries that found a torn tail.
@@ -108,6 +111,7 @@ impl Summary {
             (&mut self.faults, other.faults),
             (&mut self.flips, other.flips),
             (&mut self.flips_noticed, other.flips_noticed),
+            (&mut self.expired, other.expired),
             (&mut self.replayed, other.replayed),
             (&mut self.torn, other.torn),
         ];
@@ -120,7 +124,8 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{} lives, {} crashes, {} opens interrupted, {} shutdowns, {} writes acknowledged, {} refused, {} answers \
-             judged, {} errors, {} faults met, {} bits flipped ({} noticed), {} records replayed, {} torn tails",
+             judged, {} errors, {} faults met, {} bits flipped ({} noticed), {} replies that showed \
+             samples too old, {} records replayed, {} torn tails",
             self.lives,
             self.crashes,
             self.opens_cut,
@@ -132,6 +137,7 @@ impl fmt::Display for Summary {
             self.faults,
             self.flips,
             self.flips_noticed,
+            self.expired,
             self.replayed,
             self.torn
         )

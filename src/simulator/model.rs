@@ -14,6 +14,8 @@ pub(super) struct KeyState {
     /// The string.
     pub(super) text: Option<OwnedValue>,
     pub(super) samples: BTreeMap<i64, OwnedValue>,
+    /// TS.ADD found a series without metadata whose samples may have been too old: it may have made some, or not.
+    pub(super) is_metadata_in_doubt: bool,
 }
 
 /// Something that changes keys. Keys are indexes into the run's list of names.
@@ -133,6 +135,8 @@ pub(super) enum Failure {
     Read,
     /// The log failed: it may have been done or not.
     Log,
+    /// Nothing was done: a sample is too old.
+    Expired,
 }
 
 impl Answer {
@@ -145,6 +149,7 @@ impl Answer {
             ("the disk is full", Failure::NoSpace),
             ("a write to the log failed", Failure::Log),
             ("a block could not be read", Failure::Read),
+            ("Timestamp is older than retention", Failure::Expired),
         ];
         kinds.into_iter().find(|(part, _)| text.contains(part)).map(|(_, kind)| kind)
     }
@@ -171,6 +176,14 @@ pub(super) struct Entry {
 }
 
 impl Mutation {
+    /// The earliest sample that it writes.
+    pub(super) fn earliest(&self) -> Option<i64> {
+        match self {
+            Self::Add { time, .. } => Some(*time),
+            Self::Put { entries } => entries.iter().map(|(_, time, _)| *time).min(),
+            _ => None,
+        }
+    }
     /// The keys that it touches, each once.
     pub(super) fn keys(&self, names: &[Vec<u8>]) -> Vec<usize> {
         match self {
@@ -193,7 +206,9 @@ impl Mutation {
         }
     }
     /// Does to `state` what it does to one of its keys, and says what the client should hear.
-    pub(super) fn apply(&self, at: usize, state: &mut KeyState) -> Answer {
+    ///
+    /// `may_age`: samples may be too old.
+    pub(super) fn apply(&self, at: usize, state: &mut KeyState, may_age: bool) -> Answer {
         match self {
             Self::Set { value, .. } => {
                 if state.is_series() {
@@ -210,6 +225,7 @@ impl Mutation {
                 if state.text.is_some() || (state.samples.contains_key(time) && !overwrite) {
                     return Answer::Refused;
                 }
+                state.is_metadata_in_doubt |= may_age && !state.has_metadata && !state.samples.is_empty();
                 state.has_metadata |= state.samples.is_empty();
                 state.samples.insert(*time, OwnedValue::F64(*value));
                 return Answer::Integer(*time);
@@ -239,6 +255,14 @@ impl Mutation {
 impl KeyState {
     fn is_series(&self) -> bool {
         self.has_metadata || !self.samples.is_empty()
+    }
+    /// What it may look like to a reader for whom samples before `cutoff` are gone.
+    pub(super) fn aged(&self, cutoff: i64) -> impl Iterator<Item = Self> {
+        let mut aged = self.clone();
+        aged.samples = aged.samples.split_off(&cutoff);
+        let in_doubt = std::mem::take(&mut aged.is_metadata_in_doubt);
+        let other = in_doubt.then(|| Self { has_metadata: !aged.has_metadata, ..aged.clone() });
+        std::iter::once(aged).chain(other)
     }
     /// The samples within a range, in the order asked for.
     pub(super) fn rows(&self, from: i64, to: i64, reverse: bool) -> Vec<(i64, OwnedValue)> {

@@ -4,7 +4,7 @@
 use crate::config::{Config, OnIoError, SyncPolicy};
 use crate::io::sim::{BackendId, Rng, SimBackend, SimClient, SimWorld};
 use crate::io::{FileLock, ListenerId};
-use crate::jobs::{Coordinator, OpenError, StoreOptions, ToCoordinator, open_store};
+use crate::jobs::{Coordinator, OpenError, RetentionOptions, StoreOptions, ToCoordinator, open_store};
 use crate::server::{CoreEnd, CoreLoop, CoreParts, Knobs, NodeStart, Shared, assemble};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -26,6 +26,7 @@ pub(super) struct NodeOptions {
     pub(super) table_bytes: u64,
     pub(super) wal_segment_bytes: u64,
     pub(super) background_threads: usize,
+    pub(super) retention: Option<RetentionOptions>,
     pub(super) entropy: [u8; 16],
     pub(super) knobs: Knobs,
 }
@@ -69,6 +70,7 @@ impl Node {
             background_threads: options.background_threads,
             ballast_bytes: 64 << 10,
             manifest_growth_bytes: StoreOptions::default().manifest_growth_bytes,
+            retention: options.retention,
             entropy: options.entropy,
         };
         let config = Config {
@@ -121,6 +123,10 @@ impl Node {
             replayed,
             _lock: parts.lock,
         })
+    }
+    /// The clock by which the store last hid what was too old.
+    pub(super) fn retention_clock(&self) -> Option<i64> {
+        self.coordinator.retention_clock()
     }
     /// A client that connects.
     pub(super) fn connect(&self) -> SimClient {

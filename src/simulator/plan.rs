@@ -4,6 +4,7 @@
 use super::faults::{FaultKind, FaultSet};
 use super::node::NodeOptions;
 use super::options::SimulationOptions;
+use super::workload::{TIME_STEP, TIMES};
 use crate::config::{OnIoError, SyncPolicy};
 use crate::io::Errno;
 use crate::io::sim::{Chaos, CutStyle, Fault, FaultEffect, OpKind, Rng};
@@ -98,6 +99,8 @@ pub(super) struct LifePlan {
     pub(super) asks_in: u64,
     /// Longest value.
     pub(super) value_bytes_max: usize,
+    /// Where the cutoff would be by the first clock of the run, in milliseconds; `None` without retention.
+    pub(super) cutoff: Option<i64>,
     /// By step, ascending.
     pub(super) troubles: Vec<(u64, Trouble)>,
     pub(super) chaos: Chaos,
@@ -136,6 +139,7 @@ impl LifePlan {
         let is_slow = drawn.slow_disk() | drawn.pauses(node.cores);
         drawn.clients();
         drawn.clock();
+        let cutoff = drawn.age();
         drawn.troubles.sort_by_key(|(step, _)| *step);
         let mut plan = Self {
             value_bytes_max: if node.wal_segment_bytes < 1 << 20 { 1500 } else { 40_000 },
@@ -149,7 +153,9 @@ impl LifePlan {
             open_fault: None,
             recovers_twice: false,
             rot: drawn.dice(FaultKind::Rot, 1, 4),
-            one_at_a_time: fails || is_slow,
+            // Writes that are too old are refused.
+            one_at_a_time: fails || is_slow || cutoff.is_some(),
+            cutoff,
             is_slow,
             troubles: Vec::new(),
             node,
@@ -163,6 +169,8 @@ impl LifePlan {
         let healthy = SimulationOptions { faults: FaultSet::NONE, ..options.clone() };
         let mut plan = Self::draw(&healthy, u64::MAX - 1, Size { lives: 1, steps_max: 100, rounds_max: 1 });
         plan.rounds = vec![60];
+        plan.cutoff = draw_cutoff(options.faults, options.seed, u64::MAX - 1).map(|(cutoff, _)| cutoff);
+        plan.one_at_a_time |= plan.cutoff.is_some();
         plan.asks_in = 4;
         plan
     }
@@ -187,6 +195,7 @@ fn draw_node(options: &SimulationOptions, dice: &mut Rng, tiny: Option<Rng>) -> 
         table_bytes: [64 << 10, 256 << 10][dice.index(2)],
         wal_segment_bytes: 1 << 20,
         background_threads: 1 + dice.index(2),
+        retention: None,
         entropy,
         knobs: Knobs::default(),
     };
@@ -296,6 +305,15 @@ impl Drawn {
             self.troubles.push((dice.below(self.steps), Trouble::Jump { ns }));
         }
     }
+    /// Draws a retention, and small corrections of the clock that move the cutoff past some samples.
+    fn age(&mut self) -> Option<i64> {
+        let (cutoff, mut dice) = draw_cutoff(self.faults, self.seed, self.life)?;
+        for _ in 0..dice.below(4) {
+            let ns = dice.below(28 * HOUR_NS).cast_signed() - 8 * HOUR_NS.cast_signed();
+            self.troubles.push((dice.below(self.steps), Trouble::Jump { ns }));
+        }
+        Some(cutoff)
+    }
     fn chaos(&self) -> Chaos {
         Chaos {
             short_per_mille: self.dice(FaultKind::Short, 1, 4).map_or(0, |_| 20),
@@ -319,6 +337,20 @@ impl Drawn {
             .dice(FaultKind::Eio, 1, 8)
             .and_then(|mut dice| dice.chance(1, 2).then(|| draw_eio(&mut dice, 200)));
     }
+}
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+/// Whether a seed has retention at all is drawn by the dice of this life, which no run has.
+const SEED_LIFE: u64 = 1 << 20;
+
+/// Where the cutoff lies in a life of a seed with retention, and dice for more: mostly among the samples.
+fn draw_cutoff(faults: FaultSet, seed: u64, life: u64) -> Option<(i64, Rng)> {
+    let is_drawn = FaultKind::Retention.dice(seed, SEED_LIFE).chance(1, 4);
+    let mut dice = FaultKind::Retention.dice(seed, life);
+    let has_some = dice.chance(4, 5);
+    let place = dice.below(TIMES * 3 / 4 * TIME_STEP.unsigned_abs()).cast_signed();
+    let cutoff = place - TIMES.cast_signed() / 2 * TIME_STEP;
+    (faults.has(FaultKind::Retention) && is_drawn && has_some).then_some((cutoff, dice))
 }
 
 /// A call on some kind of file that fails, after up to `after_max` that do not.

@@ -9,6 +9,7 @@
 //! Some lives come to rest before they end: every request must then be answered within a bounded number of steps. The
 //! last life meets no trouble and must serve writes.
 
+use super::age::Age;
 use super::client::{Ask, Connection, DumpEntry};
 use super::node::{Node, stream_of};
 use super::options::SimulationOptions;
@@ -60,6 +61,7 @@ pub(super) struct Run {
     pub(super) paused_until: u64,
     /// The disk was made too small and has not been made larger since.
     pub(super) is_full: bool,
+    pub(super) age: Age,
     pub(super) summary: Summary,
 }
 
@@ -77,6 +79,7 @@ impl Run {
         let world = SimWorld::new(SimOptions::new(options.seed));
         world.set_job_calls_max(JOB_CALLS_MAX);
         let dice = world.fork_rng();
+        let age = Age::new(&world);
         let names = KEYS.iter().map(|(name, _)| name.as_bytes().to_vec()).collect();
         Self {
             options,
@@ -99,6 +102,7 @@ impl Run {
             hung_until_ns: 0,
             paused_until: 0,
             is_full: false,
+            age,
             summary: Summary::default(),
         }
     }
@@ -136,6 +140,7 @@ impl Run {
         self.summary.answered = self.oracle.answered;
         self.summary.refused = self.oracle.refused;
         self.summary.failed = self.oracle.failed;
+        self.summary.expired = self.oracle.expired;
         self.summary.faults = self.world.fault_hits();
         Ok(self.summary)
     }
@@ -148,6 +153,8 @@ impl Run {
         // scans must not wait.
         let is_tiny = plan.node.knobs.mailbox_requests_max < MAILBOX_REQUESTS_MAX;
         self.scan_credit = if is_tiny { SCAN_CREDIT_MAX } else { 1 };
+        self.age.begin_life(plan.cutoff);
+        self.grow_older();
         if let Some(dice) = &plan.rot {
             self.try_rot(plan, dice.clone())?;
         }
@@ -186,7 +193,7 @@ impl Run {
             }
             let hits = self.world.fault_hits();
             fault.take().into_iter().for_each(|fault| self.world.plant_fault(fault));
-            let opened = Node::start(&self.world, &plan.node);
+            let opened = Node::start(&self.world, &self.age.applied_to(plan));
             self.world.clear_faults();
             let was_hit = self.world.fault_hits() > hits || self.is_full;
             let node = match opened {
@@ -200,6 +207,8 @@ impl Run {
                 self.heal();
             }
             if let Some(mut node) = node {
+                self.age.opened(&self.world, node.retention_clock());
+                self.grow_older();
                 match self.verify(&mut node) {
                     Ok(()) if std::mem::take(&mut again) => {}
                     Ok(()) => return Ok(node),
@@ -217,6 +226,11 @@ impl Run {
             self.summary.opens_cut += 1;
             self.world.restart();
         }
+    }
+
+    /// Tells the oracle how much may be too old by now.
+    pub(super) fn grow_older(&mut self) {
+        self.oracle.cutoff_max = self.oracle.cutoff_max.max(self.age.cutoff_max(&self.world));
     }
 
     /// Ends the machine or the process.
@@ -265,6 +279,9 @@ impl Run {
         let before = std::mem::take(&mut self.boundaries);
         let judged = self.oracle.recovered(entries, self.losses, |key| stream_of(&before, key));
         judged.map_err(|why| Stop::Wrong(ViolationKind::Recovery, why))?;
+        // What the lives before have hidden is gone from the oracle's books too.
+        self.oracle.cutoff_max = i64::MIN;
+        self.grow_older();
         self.losses = Losses::Nothing;
         self.policy = SyncPolicy::Always;
         self.syncs_ended_ns = None;
@@ -309,9 +326,11 @@ impl Run {
         };
         self.summary.flips += 1;
         let mut found = None;
-        let opened = Node::start(&self.world, &plan.node);
+        let opened = Node::start(&self.world, &self.age.applied_to(plan));
         let mut node = opened.ok();
         if let Some(node) = &mut node {
+            self.age.opened(&self.world, node.retention_clock());
+            self.grow_older();
             self.oracle.rules = Rules { machine_fails: true, ..Rules::default() };
             match self.dump(node) {
                 Ok(entries) => found = entries,
@@ -434,6 +453,7 @@ impl Run {
 
     /// One step of something.
     fn step(&mut self, node: &mut Node) -> Result<(), Stop> {
+        self.grow_older();
         let moved = match self.dice.below(10) {
             0..=3 => match node.turn_a_core(&mut self.dice) {
                 Ok(turned) => turned,

@@ -1,6 +1,6 @@
 //! Tests of the simulation itself: it repeats itself, it has teeth, and what it finds can be made small.
 
-use super::{FaultKind, FaultSet, LIVES_MAX, SimulationOptions, Violation, run, shrink};
+use super::{FaultKind, FaultSet, LIVES_MAX, SimulationOptions, Violation, ViolationKind, run, shrink};
 use crate::teeth::{Bug, plant};
 use std::ops::Range;
 
@@ -43,6 +43,7 @@ fn every_fault_strikes_in_some_of_few_seeds() {
     }
     assert!(total.crashes > 0 && total.opens_cut > 0 && total.shutdowns > 0, "{total}");
     assert!(total.faults > 0 && total.failed > 0 && total.refused > 0, "{total}");
+    assert!(total.expired > 0, "{total}");
     assert!(total.flips_noticed > 0 && total.flips > total.flips_noticed && total.torn > 0, "{total}");
 }
 
@@ -97,6 +98,21 @@ fn a_segment_begun_before_its_predecessor_is_synced_is_caught() {
     let _planted = Planted;
     plant(Some(Bug::SealWithoutSync));
     caught();
+}
+
+#[test]
+fn bugs_of_retention_are_caught() {
+    // What is dropped for its age is gone for good, and what was hidden must stay so: an oracle that allows either
+    // proves nothing.
+    let _planted = Planted;
+    for bug in [Bug::BelieveEveryClock, Bug::ForgetCutoff, Bug::DropTooEarly] {
+        plant(Some(bug));
+        let violation = caught();
+        assert!(
+            matches!(violation.kind, ViolationKind::Answer | ViolationKind::Recovery),
+            "{bug:?}: {violation}"
+        );
+    }
 }
 
 #[test]

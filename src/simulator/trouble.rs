@@ -53,7 +53,10 @@ impl Run {
                 let owed = self.reconnect(node, nth).reset();
                 owed.into_iter().for_each(|ticket| self.oracle.orphan(ticket));
             }
-            Trouble::Jump { ns } => self.world.jump_wall_clock(*ns),
+            Trouble::Jump { ns } => {
+                self.world.jump_wall_clock(*ns);
+                self.grow_older();
+            }
             Trouble::Pause { core, steps } => {
                 node.paused = Some(*core);
                 self.paused_until = step + steps;

@@ -12,8 +12,8 @@ const PIPELINE_MAX: usize = 12;
 /// Operations on keys in one life: the oracle keeps a state for each.
 const HISTORY_MAX: usize = 1500;
 /// Timestamps lie this far apart, in milliseconds: a few of them fall into each day's table.
-const TIME_STEP: i64 = 17_000_000;
-const TIMES: u64 = 40;
+pub(super) const TIME_STEP: i64 = 17_000_000;
+pub(super) const TIMES: u64 = 40;
 
 /// Kinds of keys, and who may do what with them.
 #[derive(Clone, Copy, PartialEq, Eq)]

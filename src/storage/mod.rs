@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod memtable;
 pub mod range_delete;
 pub mod read;
+pub mod retention;
 pub mod series_metadata;
 pub mod sstable;
 pub mod version;

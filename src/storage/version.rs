@@ -4,6 +4,7 @@
 //! readable, as long as some version that holds it is in use.
 
 use super::memtable::DeleteSet;
+use super::retention::Cutoff;
 use super::sstable::{TableIndex, TableMeta};
 use crate::model::{FileRef, Seqno, SlotClass, TableId};
 use std::cmp::Reverse;
@@ -32,6 +33,8 @@ pub struct Version {
     /// Range deletes of all tables.
     deletes: DeleteSet,
     seqno_max: Seqno,
+    /// What is hidden for its age.
+    cutoffs: Vec<Cutoff>,
 }
 
 impl Table {
@@ -59,7 +62,12 @@ impl Table {
 impl Version {
     /// The version that consists of these tables.
     #[must_use]
-    pub fn new(mut tables: Vec<Arc<Table>>) -> Self {
+    pub fn new(tables: Vec<Arc<Table>>) -> Self {
+        Self::with_cutoffs(tables, &[])
+    }
+    /// The version that consists of these tables, less what the cutoffs hide.
+    #[must_use]
+    pub fn with_cutoffs(mut tables: Vec<Arc<Table>>, cutoffs: &[Cutoff]) -> Self {
         tables.sort_by_key(|table| Reverse((table.meta.seqno_max, table.meta.id)));
         let holding = |class: SlotClass| -> Vec<Arc<Table>> {
             tables.iter().filter(|table| table.holds(class)).cloned().collect()
@@ -72,7 +80,7 @@ impl Version {
             visible.filter_map(|delete| delete.clip(&table.meta.keys)).for_each(|delete| deletes.add(delete));
         }
         let seqno_max = tables.first().map_or(Seqno(0), |table| table.meta.seqno_max);
-        Self { tables, samples, timeless, deletes, seqno_max }
+        Self { tables, samples, timeless, deletes, seqno_max, cutoffs: cutoffs.to_vec() }
     }
     /// All tables, highest seqno first.
     #[must_use]
@@ -97,6 +105,17 @@ impl Version {
     #[must_use]
     pub fn deletes(&self) -> &DeleteSet {
         &self.deletes
+    }
+    /// What is hidden for its age, in tables and memtables alike.
+    #[must_use]
+    pub fn cutoffs(&self) -> &[Cutoff] {
+        &self.cutoffs
+    }
+    /// Samples with a lower seqno at this time are hidden for their age; 0 when none are.
+    #[must_use]
+    pub fn expired_below(&self, time: i64) -> Seqno {
+        let covering = self.cutoffs.iter().filter(|cutoff| time < cutoff.before);
+        covering.map(|cutoff| cutoff.below).max().unwrap_or_default()
     }
     /// Highest seqno in any table; 0 without tables. A shard's counter must be above it.
     #[must_use]

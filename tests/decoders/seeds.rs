@@ -209,8 +209,11 @@ fn manifests() -> Vec<Seed> {
         put_piece(&mut edits, &file[at + 24..at + 24 + length]);
         at += 24 + length;
     }
+    let mut ages = vec![0];
+    put_piece(&mut ages, &from_hex(&golden("manifest_retention_v1.hex")));
     vec![
         ("golden-edits".to_owned(), edits),
+        ("golden-retention".to_owned(), ages),
         ("golden-file".to_owned(), [&[1], &*file].concat()),
         ("golden-as-it-is".to_owned(), [&[3], &*file].concat()),
         ("golden-current".to_owned(), [&[2], &*from_hex(&golden("current_v1.hex"))].concat()),

@@ -9,6 +9,7 @@ mod data_set;
 mod environment;
 mod odd_starts;
 mod protection;
+mod retention;
 mod serving;
 #[path = "../support/mod.rs"]
 mod support;

@@ -177,6 +177,9 @@ impl Files for MemoryFiles {
         self.put(path, content.as_bytes().to_vec());
         Ok(Box::new(NoLock))
     }
+    fn unix_ns(&self) -> i64 {
+        0
+    }
     fn bytes_free(&self) -> io::Result<u64> {
         Ok(1 << 40)
     }

@@ -4,9 +4,11 @@ use super::text::Span;
 use super::{Dump, failed, read_current};
 use crate::cli::error::CliError;
 use crate::io::Files;
+use crate::model::Seqno;
 use crate::storage::manifest::log::MANIFEST_BYTES_MAX;
 use crate::storage::manifest::names::CURRENT;
 use crate::storage::manifest::{Edit, ManifestFrame, read_remains, replay};
+use crate::storage::retention::Retention;
 use crate::storage::sstable::TableMeta;
 use std::io::Write;
 use std::path::Path;
@@ -90,9 +92,22 @@ impl<W: Write> Dump<'_, W> {
             Edit::SeqnoFloor(floor) => {
                 self.item(format_args!("  seqnos of new writes start above {}", floor.0))
             }
+            Edit::Retention(retention) => self.retention(retention),
             Edit::NextTable(id) => self.item(format_args!("  the next table is {:016x}", id.0)),
             Edit::NextSegment(seq) => self.item(format_args!("  the next segment is {:016x}", seq.0)),
         }
+    }
+
+    fn retention(&mut self, retention: &Retention) -> Result<(), CliError> {
+        let clock = retention.clock().map_or("unknown".to_owned(), |clock| clock.to_string());
+        self.item(format_args!("  the clock is {clock}; {} cutoffs", retention.cutoffs().len()))?;
+        retention.cutoffs().iter().try_for_each(|cutoff| match cutoff.below {
+            Seqno::MAX => self.item(format_args!("    samples before {} are gone", cutoff.before)),
+            below => self.item(format_args!(
+                "    samples before {} with seqnos below {} are gone",
+                cutoff.before, below.0
+            )),
+        })
     }
 
     fn added_table(&mut self, meta: &TableMeta) -> Result<(), CliError> {

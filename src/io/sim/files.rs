@@ -125,6 +125,9 @@ impl Files for SimFiles {
         let handle = self.on_path(OpKind::Lock, path, |disk| take_lock(disk, path, content))?;
         Ok(Box::new(SimLock { _file: self.file_ref(handle) }))
     }
+    fn unix_ns(&self) -> i64 {
+        self.shared.lock().now().unix_ns
+    }
     fn bytes_free(&self) -> io::Result<u64> {
         self.on_path(OpKind::BytesFree, Path::new(""), |disk| Ok(disk.bytes_free()))
     }

@@ -8,6 +8,7 @@ use crate::jobs::message::{Report, ToShard};
 use crate::model::{SegmentSeq, StreamId, TableId};
 use crate::storage::manifest::names::{BALLAST, segment_path, table_path};
 use crate::storage::manifest::{Edit, SegmentEntry, State};
+use crate::storage::retention::Retention;
 use crate::storage::version::{Table, Version};
 use crate::storage::wal::SegmentSpec;
 use std::path::Path;
@@ -19,6 +20,8 @@ pub(super) enum Change {
     Flushed { shard: u16, memtable: u64, tables: Vec<Arc<Table>>, releases: Vec<SegmentSeq> },
     /// Tables have become others.
     Merged { inputs: Vec<TableId>, tables: Vec<Arc<Table>> },
+    /// The clock has moved on, and these tables hold nothing any more.
+    Expired { retention: Retention, dropped: Vec<TableId> },
     /// A segment file is ready.
     Segment { shard: u16, spec: SegmentSpec },
 }
@@ -36,6 +39,10 @@ impl Change {
             Self::Merged { inputs, tables } => {
                 out.extend(inputs.iter().map(|id| Edit::RemoveTable(*id)));
                 out.extend(added(tables));
+            }
+            Self::Expired { retention, dropped } => {
+                out.extend(dropped.iter().map(|id| Edit::RemoveTable(*id)));
+                out.push(Edit::Retention(retention.clone()));
             }
             Self::Segment { shard, spec } => {
                 let entry = SegmentEntry { stream: StreamId(*shard), salt: spec.salt, bytes: spec.bytes };
@@ -97,7 +104,7 @@ impl Coordinator {
             match change {
                 Change::Flushed { shard, memtable, .. } => memtables.push((*shard, *memtable)),
                 Change::Segment { shard, .. } => segments.push(*shard),
-                Change::Merged { .. } => {}
+                Change::Merged { .. } | Change::Expired { .. } => {}
             }
         }
         self.tell_flushes_failed(memtables, error);
@@ -127,11 +134,17 @@ impl Coordinator {
                     self.trash.extend(inputs.iter().map(|id| table_path(*id)));
                     self.busy.retain(|id| !inputs.contains(id));
                 }
+                Change::Expired { dropped, .. } => {
+                    self.tables_expired(&mut tables, &dropped);
+                    tables_changed = true;
+                    self.trash.extend(dropped.iter().map(|id| table_path(*id)));
+                    self.busy.retain(|id| !dropped.contains(id));
+                }
                 Change::Segment { shard, spec } => segments.push((shard, spec)),
             }
         }
         if tables_changed {
-            self.version = Arc::new(Version::new(tables));
+            self.version = Arc::new(Version::with_cutoffs(tables, self.state.retention.cutoffs()));
             self.nothing_to_merge = false;
             let parts = flushed.into_iter().zip(retired.iter().cloned());
             for (shard, (flushed, retired)) in (0u16..).zip(parts) {

@@ -15,6 +15,7 @@
 
 mod barrier;
 mod commit;
+mod retention;
 mod work;
 
 use super::error::JobError;
@@ -31,6 +32,7 @@ use crate::storage::manifest::State;
 use crate::storage::version::Version;
 use barrier::Barriers;
 use commit::Change;
+use retention::Watch;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,6 +106,9 @@ pub struct Coordinator {
     ballast_running: bool,
     ballast_retry_ns: Option<u64>,
 
+    /// The retention that is asked for, if one is.
+    watch: Option<Watch>,
+
     barriers: Barriers,
     settled: bool,
     finished: bool,
@@ -127,6 +132,7 @@ impl Coordinator {
             salts,
             next_table,
             stop,
+            span_base,
             retired,
             has_ballast,
         } = seed;
@@ -134,7 +140,7 @@ impl Coordinator {
         let table_job = TableJob {
             files: Arc::clone(&files),
             store: state.store,
-            unit: state.unit,
+            span_base,
             bloom_bits: options.bloom_bits,
             table_bytes_target: options.table_bytes_target,
             boundaries: state.boundaries.clone(),
@@ -142,6 +148,8 @@ impl Coordinator {
             stop,
         };
         let next_segment = state.next_segment.0;
+        let watch =
+            options.retention.map(|retention| Watch::new(retention, state.unit, span_base, &state.retention));
         log.set_growth_bytes_min(options.manifest_growth_bytes);
         let mut coordinator = Self {
             files,
@@ -180,6 +188,7 @@ impl Coordinator {
             has_ballast,
             ballast_running: false,
             ballast_retry_ns: None,
+            watch,
             barriers: Barriers::default(),
             settled: false,
             finished: false,
@@ -213,6 +222,7 @@ impl Coordinator {
             Some(ToCoordinator::Job(JobReport(report))) => self.take_report(report),
         }
         self.forget_passed_retries();
+        self.start_expiry();
         self.start_commit();
         self.start_flushes();
         self.start_segment();
@@ -228,7 +238,17 @@ impl Coordinator {
     #[must_use]
     pub fn wakes_at(&self) -> Option<u64> {
         let waiting = [self.commit_retry_ns, self.flush_retry_ns, self.merge_retry_ns];
-        waiting.into_iter().chain([self.segment_retry_ns, self.ballast_retry_ns]).flatten().min()
+        waiting
+            .into_iter()
+            .chain([self.segment_retry_ns, self.ballast_retry_ns, self.expiry_due_ns()])
+            .flatten()
+            .min()
+    }
+
+    /// The wall clock that the manifest says was believed last, in the store's unit.
+    #[must_use]
+    pub fn retention_clock(&self) -> Option<i64> {
+        self.state.retention.clock()
     }
 
     /// Whether it has shut down.
@@ -318,6 +338,7 @@ impl Coordinator {
     }
 
     fn show_status(&mut self) {
+        self.show_retention();
         let status = &mut self.status;
         status.tables = self.state.tables.len();
         status.table_bytes = self.state.tables.values().map(|meta| meta.bytes).sum();

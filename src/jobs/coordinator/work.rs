@@ -145,14 +145,16 @@ impl Coordinator {
     fn with_pick_input<T>(&self, choose: impl FnOnce(&PickInput<'_>) -> T) -> T {
         let tables: Vec<_> = self.version.tables().iter().map(|table| pick_table(table)).collect();
         let busy: BTreeSet<_> = self.busy.union(&self.damaged).copied().collect();
+        let span_base = self.table_job.span_base;
         choose(&PickInput {
             tables: &tables,
             busy: &busy,
-            span_base: self.table_job.span_base(),
-            level_max: LEVEL_EVERYTHING,
+            span_base,
+            level_max: self.watch.as_ref().map_or(LEVEL_EVERYTHING, |watch| watch.level_max(span_base)),
             boundaries: &self.state.boundaries,
             table_bytes_target: self.options.table_bytes_target,
             horizon: self.horizon(),
+            cutoffs: self.version.cutoffs(),
         })
     }
 

@@ -3,11 +3,12 @@
 use super::{Decision, RepairOptions, streams, tables};
 use crate::io::Files;
 use crate::jobs::error::OpenError;
-use crate::jobs::flush::TableJob;
+use crate::jobs::flush::{TableJob, span_base};
 use crate::jobs::layout::{Inventory, create_directories, sync_directories};
 use crate::jobs::manifest_log::{make_current, write_manifest};
 use crate::jobs::refill::Refill;
 use crate::limits::TABLE_BYTES_TARGET;
+use crate::model::Seqno;
 use crate::model::TimeUnit;
 use crate::storage::manifest::{Current, Edit, State};
 use crate::storage::version::Table;
@@ -31,7 +32,7 @@ pub(super) fn apply(
     let job = TableJob {
         files: Arc::clone(files),
         store: survey.store,
-        unit,
+        span_base: span_base(unit),
         bloom_bits: options.bloom_bits,
         table_bytes_target: TABLE_BYTES_TARGET,
         boundaries: survey.boundaries.clone().unwrap_or_default(),
@@ -73,7 +74,11 @@ fn state(
     let mut state = State::empty(survey.store, unit);
     state.boundaries = survey.boundaries.clone().unwrap_or_default();
     state.segments = decision.segments_left();
-    state.seqno_floor = survey.seqno_floor;
+    state.retention = survey.retention.clone();
+    // What is written from now on must not be among what a lifted cutoff hides.
+    let lifted =
+        state.retention.cutoffs().iter().map(|cutoff| cutoff.below).filter(|below| *below < Seqno::MAX);
+    state.seqno_floor = lifted.max().unwrap_or_default().max(survey.seqno_floor);
     (state.next_table.0, state.next_segment) = (next_table, survey.next_segment);
     let tables = decision.sound.values().cloned().chain(made.iter().map(|table| table.meta.clone()));
     for meta in tables {

@@ -20,6 +20,7 @@ use crate::storage::manifest::names::{
 use crate::storage::manifest::{
     Current, Edit, ManifestError, ManifestFrame, SegmentEntry, State, read_remains, replay,
 };
+use crate::storage::retention::Retention;
 use crate::storage::sstable::{TableMeta, read_identity};
 use crate::storage::wal::find_life;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ pub(super) struct Survey {
     /// `None` when nothing tells.
     pub(super) boundaries: Option<Vec<Box<[u8]>>>,
     pub(super) seqno_floor: Seqno,
+    pub(super) retention: Retention,
     pub(super) next_table: TableId,
     pub(super) next_segment: SegmentSeq,
     /// The manifest that was in force, as far as known.
@@ -201,6 +203,7 @@ impl Survey {
         self.segments = state.segments;
         self.boundaries = Some(state.boundaries);
         self.seqno_floor = state.seqno_floor;
+        self.retention = state.retention;
         (self.next_table, self.next_segment) = (state.next_table, state.next_segment);
         self.manifest = self.manifest.max(number);
         self.based_on = Some(number);
@@ -241,6 +244,7 @@ impl Survey {
         self.unit = witness.unit;
         self.boundaries = witness.boundaries;
         self.seqno_floor = witness.seqno_floor;
+        self.retention = witness.retention;
         (self.next_table, self.next_segment) = (witness.next_table, witness.next_segment);
         self.warnings.push(
             "no manifest can be trusted: tables and log segments are taken as they lie there; one that had been \
@@ -363,6 +367,7 @@ struct Witness {
     retired: BTreeSet<SegmentSeq>,
     boundaries: Option<Vec<Box<[u8]>>>,
     seqno_floor: Seqno,
+    retention: Retention,
     next_table: TableId,
     next_segment: SegmentSeq,
 }
@@ -393,6 +398,7 @@ impl Witness {
                 }
                 Edit::Boundaries(boundaries) => self.boundaries = Some(boundaries),
                 Edit::SeqnoFloor(floor) => self.seqno_floor = self.seqno_floor.max(floor),
+                Edit::Retention(retention) => self.retention = retention,
                 Edit::NextTable(next) => self.next_table = self.next_table.max(next),
                 Edit::NextSegment(next) => self.next_segment = self.next_segment.max(next),
             }

@@ -6,5 +6,6 @@ mod crash;
 mod manifest;
 mod open;
 mod repair;
+mod retention;
 mod rig;
 mod work;

@@ -13,6 +13,7 @@ use crate::model::{
 use crate::storage::columns::Columns;
 use crate::storage::memtable::Memtable;
 use crate::storage::range_delete::RangeDelete;
+use crate::storage::retention::Cutoff;
 use crate::storage::version::Version;
 use crate::storage::wal::{Record, StreamOptions, StreamWriter, SyncPolicy, WalIo, WalOutcome, record_bytes};
 use std::collections::{BTreeMap, VecDeque};
@@ -435,7 +436,7 @@ fn stream_of(store: StoreId, index: usize) -> StreamWriter {
 /// Reads everything in the plainest way: no index, no filter, no merge.
 fn visible(files: &dyn Files, version: &Version, memtables: &[&Memtable]) -> Model {
     let mut newest: BTreeMap<(Vec<u8>, Slot), (Seqno, Option<OwnedValue>)> = BTreeMap::new();
-    let mut deletes: Vec<RangeDelete> = Vec::new();
+    let mut deletes: Vec<RangeDelete> = version.cutoffs().iter().map(Cutoff::as_delete).collect();
     let mut take = |series: &[u8], slot: Slot, seqno: Seqno, op: EntryOp<'_>| {
         let value = match op {
             EntryOp::Put(value) => Some(value.into_owned()),

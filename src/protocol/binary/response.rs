@@ -132,7 +132,10 @@ pub fn status_of(failure: &ReplyError<'_>) -> Status {
         ReplyError::TooLarge { .. } | ReplyError::Limit { .. } => Status::TooLarge,
         ReplyError::ShuttingDown => Status::ShuttingDown,
         ReplyError::Unsupported { .. } => Status::Unsupported,
-        ReplyError::SeriesAbsent | ReplyError::KeyExists | ReplyError::DuplicateBlocked => Status::Failed,
+        ReplyError::SeriesAbsent
+        | ReplyError::KeyExists
+        | ReplyError::DuplicateBlocked
+        | ReplyError::Expired => Status::Failed,
     }
 }
 

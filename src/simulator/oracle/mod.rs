@@ -9,6 +9,10 @@
 //! key a   base ─o1─ s1 ─o2─ s2 ─o4─ s3     found s2: o4 is lost, o1 and o2 survived
 //! key b   base ─o3─ s1                     found base: o3 is lost; wrong if o3 was acknowledged before o2 was sent
 //! ```
+//!
+//! Where there is a retention, samples before some cutoff may be gone from what a prefix explains: the cutoff is at most
+//! what the clock allows (`cutoff_max`), and never less than what a reader of the key, or before a restart of any key,
+//! has seen.
 
 mod recovery;
 
@@ -68,6 +72,8 @@ struct KeyLog {
     operations: Vec<usize>,
     /// So many operations some reply has shown.
     shown: usize,
+    /// Samples before this time are gone: some reply has shown that.
+    cutoff: i64,
 }
 
 /// A request without a reply.
@@ -84,6 +90,8 @@ enum Pending {
         connection: usize,
         asked: u64,
         lows: BTreeMap<usize, usize>,
+        /// For each key what was known to be gone.
+        cutoffs: BTreeMap<usize, i64>,
     },
     Admin,
 }
@@ -96,6 +104,10 @@ pub(super) struct Oracle {
     operations: Vec<Operation>,
     pending: BTreeMap<u64, Pending>,
     pub(super) rules: Rules,
+    /// No cutoff in force is later than this; `i64::MIN` without retention.
+    pub(super) cutoff_max: i64,
+    /// Times that a reply showed samples to be gone for their age.
+    pub(super) expired: u64,
     ticks: u64,
     tickets: u64,
     pub(super) acknowledged: u64,
@@ -111,6 +123,7 @@ impl Oracle {
             states: vec![KeyState::default()],
             operations: Vec::new(),
             shown: 0,
+            cutoff: i64::MIN,
         });
         Self {
             keys: keys.collect(),
@@ -118,6 +131,8 @@ impl Oracle {
             operations: Vec::new(),
             pending: BTreeMap::new(),
             rules: Rules::default(),
+            cutoff_max: i64::MIN,
+            expired: 0,
             ticks: 0,
             tickets: 0,
             acknowledged: 0,
@@ -160,7 +175,7 @@ impl Oracle {
         for key in mutation.keys(&self.names) {
             let log = &mut self.keys[key];
             let mut state = log.states.last().expect("there is a base").clone();
-            expected = mutation.apply(key, &mut state);
+            expected = mutation.apply(key, &mut state, self.cutoff_max > i64::MIN);
             log.states.push(state);
             log.operations.push(operation);
         }
@@ -182,9 +197,10 @@ impl Oracle {
                 (0..self.names.len()).filter(|key| self.names[*key].starts_with(prefix)).collect()
             }
         };
+        let cutoffs = keys.iter().map(|key| (*key, self.keys[*key].cutoff)).collect();
         let lows = keys.into_iter().map(|key| (key, self.low(connection, key))).collect();
         let asked = self.tick();
-        self.ticket(Pending::Look { query, connection, asked, lows })
+        self.ticket(Pending::Look { query, connection, asked, lows, cutoffs })
     }
     /// What has no answer yet.
     pub(super) fn unanswered(&self) -> String {
@@ -228,23 +244,28 @@ impl Oracle {
                 let found = &mut self.operations[operation];
                 found.acked = Some(Acked { tick, at_ns: now_ns });
                 self.acknowledged += 1;
-                match expected == *answer {
+                match expected == *answer || self.is_right_of_age(operation, answer) {
                     true => Ok(()),
-                    false => Err(format!("{:?} was answered {answer:?}, not {expected:?}", found.mutation)),
+                    false => {
+                        let mutation = &self.operations[operation].mutation;
+                        Err(format!("{mutation:?} was answered {answer:?}, not {expected:?}"))
+                    }
                 }
             }
-            Pending::Look { query, connection, asked, lows } => {
+            Pending::Look { query, connection, asked, lows, cutoffs } => {
                 self.answered += 1;
                 if let Query::Scan { from, to, reverse, limit, .. } = query {
                     let Answer::Entries(entries) = answer else {
                         return Err(format!("{query:?} was answered {answer:?}"));
                     };
                     let scan = ScanCheck { from, to, reverse, limit };
-                    return self.check_scan(&lows, &scan, entries).map_err(|why| format!("{query:?}: {why}"));
+                    return self
+                        .check_scan(&lows, &cutoffs, &scan, entries)
+                        .map_err(|why| format!("{query:?}: {why}"));
                 }
                 let (key, low) = lows.into_iter().next().expect("a question is about a key");
                 let is_right = |state: &KeyState| state.answer(&query).agrees_with(answer);
-                self.show(Some((connection, asked)), key, low, is_right).map_err(|states| {
+                self.show(Some((connection, asked)), (key, low, cutoffs[&key]), is_right).map_err(|states| {
                     let right: Vec<_> = states.iter().map(|state| state.answer(&query)).collect();
                     let name = String::from_utf8_lossy(&self.names[key]).into_owned();
                     let newest = states.last();
@@ -255,6 +276,28 @@ impl Oracle {
                 })
             }
         }
+    }
+    /// Whether what a change was answered is right where some samples were too old.
+    fn is_right_of_age(&self, operation: usize, answer: &Answer) -> bool {
+        let mutation = &self.operations[operation].mutation;
+        let [key] = mutation.keys(&self.names)[..] else { return false };
+        let log = &self.keys[key];
+        let Some(at) = log.operations.iter().position(|other| *other == operation) else { return false };
+        let before = log.states.get(at..=at).unwrap_or_default();
+        let cutoffs = self.cutoffs_of(before, i64::MIN);
+        let may_be = |mut state: KeyState| mutation.apply(key, &mut state, true) == *answer;
+        cutoffs.into_iter().any(|cutoff| before.iter().flat_map(|state| state.aged(cutoff)).any(may_be))
+    }
+    /// Cutoffs from `least` on that differ in what they leave of these states.
+    fn cutoffs_of(&self, states: &[KeyState], least: i64) -> Vec<i64> {
+        let mut cutoffs = vec![least];
+        if least < self.cutoff_max {
+            let times = states.iter().flat_map(|state| state.samples.range(least..self.cutoff_max));
+            cutoffs.extend(times.map(|(time, _)| time + 1));
+            cutoffs.sort_unstable();
+            cutoffs.dedup();
+        }
+        cutoffs
     }
     fn admin_may_fail(&self) -> bool {
         self.rules.machine_fails || self.rules.full_until_ns > 0 || self.rules.is_closing
@@ -270,6 +313,15 @@ impl Oracle {
             }
             (Pending::Change { operation, .. }, Failure::NoSpace)
                 if self.operations[*operation].sent_ns < self.rules.full_until_ns =>
+            {
+                self.refuse_or_doubt(*operation);
+                Ok(())
+            }
+            (Pending::Change { operation, .. }, Failure::Expired)
+                if self.operations[*operation]
+                    .mutation
+                    .earliest()
+                    .is_some_and(|time| time < self.cutoff_max) =>
             {
                 self.refuse_or_doubt(*operation);
                 Ok(())
@@ -347,7 +399,8 @@ impl Oracle {
             log.shown -= usize::from(log.shown > at);
             for later in log.operations.get(at..).unwrap_or_default() {
                 let mut state = log.states.last().expect("there is a base").clone();
-                let answer = self.operations[*later].mutation.apply(key, &mut state);
+                let answer =
+                    self.operations[*later].mutation.apply(key, &mut state, self.cutoff_max > i64::MIN);
                 log.states.push(state);
                 for pending in self.pending.values_mut() {
                     match pending {
@@ -373,11 +426,10 @@ impl Oracle {
     fn show(
         &mut self,
         asker: Option<(usize, u64)>,
-        key: usize,
-        low: usize,
+        (key, low, cutoff): (usize, usize, i64),
         explains: impl Fn(&KeyState) -> bool,
     ) -> Result<(), Vec<KeyState>> {
-        let log = &mut self.keys[key];
+        let log = &self.keys[key];
         let comes_later = |at: &usize| {
             let operation = &self.operations[*at];
             asker.is_some_and(|(connection, asked)| {
@@ -386,17 +438,31 @@ impl Oracle {
         };
         let own_next = log.operations.iter().skip(low).position(comes_later);
         let high = own_next.map_or(log.operations.len(), |nth| low + nth);
-        match (low..=high).find(|count| explains(&log.states[*count])) {
-            Some(count) => {
-                log.shown = log.shown.max(count);
+        let cutoffs = self.cutoffs_of(&log.states[low..=high], cutoff);
+        // What every explanation has in common is known from now on.
+        let (mut shown, mut gone) = (None, None);
+        for count in low..=high {
+            let fits = |cutoff: &&i64| log.states[count].aged(**cutoff).any(|state| explains(&state));
+            if let Some(cutoff) = cutoffs.iter().find(fits) {
+                shown = shown.or(Some(count));
+                gone = Some(gone.unwrap_or(*cutoff).min(*cutoff));
+            }
+        }
+        match (shown, gone) {
+            (Some(shown), Some(gone)) => {
+                let log = &mut self.keys[key];
+                self.expired += u64::from(gone > log.cutoff);
+                log.cutoff = log.cutoff.max(gone);
+                log.shown = log.shown.max(shown);
                 Ok(())
             }
-            None => Err(log.states[low..=high].to_vec()),
+            _ => Err(log.states[low..=high].to_vec()),
         }
     }
     fn check_scan(
         &mut self,
         lows: &BTreeMap<usize, usize>,
+        cutoffs: &BTreeMap<usize, i64>,
         scan: &ScanCheck,
         entries: &[Entry],
     ) -> Result<(), String> {
@@ -425,7 +491,7 @@ impl Oracle {
             if may_be_cut && rows.is_empty() {
                 continue;
             }
-            self.show(None, key, low, explains).map_err(|states| {
+            self.show(None, (key, low, cutoffs[&key]), explains).map_err(|states| {
                 let right: Vec<_> =
                     states.iter().map(|state| state.rows(scan.from, scan.to, scan.reverse)).collect();
                 format!("{} shows {rows:?}; right would be one of {right:?}", String::from_utf8_lossy(&name))

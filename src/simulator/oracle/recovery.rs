@@ -20,7 +20,7 @@ impl Oracle {
     ) -> Result<(), String> {
         let states = self.judge(dump, losses, stream_of)?;
         for (log, state) in self.keys.iter_mut().zip(states) {
-            *log = KeyLog { states: vec![state], operations: Vec::new(), shown: 0 };
+            *log = KeyLog { states: vec![state], operations: Vec::new(), shown: 0, cutoff: i64::MIN };
         }
         self.operations.clear();
         self.pending.clear();
@@ -41,6 +41,8 @@ impl Oracle {
         let mut states = Vec::new();
         let mut survived: BTreeMap<u16, BTreeSet<usize>> = BTreeMap::new();
         let mut lost: BTreeMap<u16, BTreeSet<usize>> = BTreeMap::new();
+        // One cutoff holds for all keys, and is as durable as what a reply shows.
+        let cutoff = self.keys.iter().map(|log| log.cutoff).max().unwrap_or(i64::MIN);
         for (key, log) in self.keys.iter().enumerate() {
             let name = &self.names[key];
             let state = found.remove(&key).unwrap_or_default();
@@ -54,8 +56,12 @@ impl Oracle {
             };
             let must = log.operations.iter().rposition(must_survive).map_or(0, |last| last + 1);
             let low = if losses == Losses::Nothing { must.max(log.shown) } else { must };
-            let fitting: Vec<usize> =
-                (0..log.states.len()).filter(|count| log.states[*count] == state).collect();
+            let cutoffs = self.cutoffs_of(&log.states, cutoff);
+            let explains = |count: &usize| {
+                let mut aged = cutoffs.iter().flat_map(|cutoff| log.states[*count].aged(*cutoff));
+                aged.any(|aged| aged == state)
+            };
+            let fitting: Vec<usize> = (0..log.states.len()).filter(explains).collect();
             let fits = fitting.iter().copied().filter(|count| *count >= low);
             let (Some(least), Some(most)) = (fits.clone().min(), fits.max()) else {
                 return Err(explain_loss(name, log, &self.operations, &state, low, &fitting));

@@ -4,10 +4,11 @@
 //!
 //! - *Superseded*: an entry, when a newer one of its slot is here and every snapshot sees that one.
 //! - *Hidden*: an entry, when a range delete of any table of the version covers it and every snapshot sees the delete.
+//! - *Expired*: an entry that a cutoff hides, and a delete of such entries alone: cutoffs are durable and stay.
 //! - *Spent*: a delete itself, when it is below the horizon (nothing it hides can come back from a WAL or a memtable)
 //!   **and** no table outside of the merge has anything older that it covers.
 //!
-//! The first two are safe because what supersedes or hides stays as long as anything older exists anywhere: the third
+//! The first two of these are safe because what supersedes or hides stays as long as anything older exists anywhere: the last
 //! rule is the only one that lets go of it, and looks at all tables of the version. Tables that appear later hold
 //! nothing below the horizon, and merges that run at the same time only make the tables outside smaller: a version that
 //! grows old during a merge errs on the side of keeping.
@@ -26,6 +27,7 @@ use super::span::Span;
 use crate::model::{KeyRange, Seqno, Slot, SlotClass};
 use crate::storage::columns::{Columns, TAG_DELETE};
 use crate::storage::range_delete::{RangeDelete, single_series};
+use crate::storage::retention::Cutoff;
 use crate::storage::sstable::{Block, TableError, TableIndex, TableMeta};
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -57,7 +59,9 @@ pub struct MergeOptions {
     pub snapshot_horizon: Seqno,
     /// All other tables of the version, those of running merges too. Their blocks are not read.
     pub outside: Vec<Box<dyn TableInput>>,
-    /// Where samples go: disjoint, and together covering every span of the inputs (`Plan::spans`).
+    /// What is hidden for its age; durable in the manifest.
+    pub cutoffs: Vec<Cutoff>,
+    /// Where samples go: disjoint, and together covering what is kept of every span of the inputs (`Plan::spans`).
     pub spans: Vec<Span>,
     /// How tables are written.
     pub output: OutputOptions,
@@ -85,13 +89,18 @@ impl Merge {
     /// Prepares; nothing is read yet. Inputs that are deleted as a whole are never read.
     #[must_use]
     pub fn new(inputs: Vec<Box<dyn TableInput>>, options: MergeOptions) -> Self {
-        let MergeOptions { horizon, snapshot_horizon, outside, spans, output } = options;
+        let MergeOptions { horizon, snapshot_horizon, outside, cutoffs, spans, output } = options;
+        let expired: Vec<RangeDelete> = cutoffs.iter().map(Cutoff::as_delete).collect();
         let rules = Rules { horizon: horizon.min(snapshot_horizon), snapshot_horizon, outside };
         let level_seqno = rules.level_seqno(&inputs);
-        let own: Vec<RangeDelete> = inputs.iter().flat_map(|input| visible_deletes(input.as_ref())).collect();
+        let mut own: Vec<RangeDelete> =
+            inputs.iter().flat_map(|input| visible_deletes(input.as_ref())).collect();
+        own.retain(|delete| !expired.iter().any(|cutoff| includes(cutoff, delete)));
         let foreign = rules.outside.iter().flat_map(|table| visible_deletes(table.as_ref()));
         let mut hiding: Vec<RangeDelete> = foreign.chain(own.iter().cloned()).collect();
         hiding.retain(|delete| delete.seqno < snapshot_horizon);
+        // No snapshot sees what is too old.
+        hiding.extend(expired);
         let cursors = inputs
             .into_iter()
             .filter(|input| !hiding.iter().any(|delete| hides_table(delete, input.meta())))

@@ -3,6 +3,8 @@
 //! Any set of tables may be merged (seqnos decide), so the rules here are about cost only:
 //!
 //! - **Purge**: tables of which everything is deleted, and range deletes that hide nothing any more.
+//! - **Trim**: a table that reaches over several spans and of whose time at least half is too old. What is too old as a
+//!   whole is dropped without a merge.
 //! - **Tier**: [`TIER_TABLES`] tables of one span, shard and size class. Large tables only where they lie over each
 //!   other; small ones in any case, for their number.
 //! - **Widen**: [`WIDEN_TABLES`] small tables of one size class within a wider span, as long as they make one table.
@@ -21,6 +23,7 @@ use super::span::{LEVEL_EVERYTHING, Span, cover_spans, span_covering, span_of};
 use crate::limits::FLUSH_TABLES_MAX;
 use crate::model::{Seqno, TableId};
 use crate::storage::range_delete::RangeDelete;
+use crate::storage::retention::Cutoff;
 use crate::storage::sstable::{Effort, TableMeta};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +68,8 @@ pub struct PickInput<'a> {
     pub table_bytes_target: u64,
     /// As in `MergeOptions`.
     pub horizon: Seqno,
+    /// As in `MergeOptions`.
+    pub cutoffs: &'a [Cutoff],
 }
 
 /// Why a plan was made.
@@ -78,6 +83,8 @@ pub enum PlanReason {
     Seal,
     /// A table of such a span was written in haste: it is written again, for size.
     Recode,
+    /// Much of it is too old.
+    Trim,
     /// Everything in them is deleted, or their range deletes hide nothing any more.
     Purge,
     /// The operator asked for it.
@@ -90,7 +97,9 @@ impl PlanReason {
     pub fn effort(self) -> Effort {
         match self {
             Self::Tier => Effort::Quick,
-            Self::Widen | Self::Seal | Self::Recode | Self::Purge | Self::All => Effort::Thorough,
+            Self::Widen | Self::Seal | Self::Recode | Self::Trim | Self::Purge | Self::All => {
+                Effort::Thorough
+            }
         }
     }
 }
@@ -116,6 +125,7 @@ pub fn pick(input: &PickInput<'_>) -> Option<Plan> {
     let metas: Vec<&TableMeta> = idle.iter().map(|table| table.meta).collect();
     purge_hidden(input, &metas)
         .or_else(|| purge_deletes(input, &idle))
+        .or_else(|| cheapest(trims(input, &metas)))
         .or_else(|| cheapest(tiers(input, &metas)))
         .or_else(|| levels(input).find_map(|level| cheapest(widenings(input, &metas, level))))
         .or_else(|| cheapest(seals(input, &metas)))
@@ -193,6 +203,27 @@ fn purge_deletes(input: &PickInput<'_>, idle: &[&PickTable<'_>]) -> Option<Plan>
         let spans = span_of_table(table.meta).into_iter().collect();
         enough.then(|| plan(&[table.meta], spans, PlanReason::Purge))
     })
+}
+
+/// Wide tables of which much is too old. What is left of one lies in spans that can be dropped one by one.
+fn trims(input: &PickInput<'_>, metas: &[&TableMeta]) -> Vec<Plan> {
+    let trim = |meta: &&TableMeta| {
+        let (first, last) = (i128::from(meta.time_min), i128::from(meta.time_max));
+        let is_regular = input.level_max < LEVEL_EVERYTHING
+            && span_of(meta.time_min, input.span_base, input.level_max).contains(meta.time_max);
+        let is_wide = meta.span.is_some() && last - first >= i128::from(input.span_base) && !is_regular;
+        let cutoff = input
+            .cutoffs
+            .iter()
+            .filter(|cutoff| meta.seqno_max < cutoff.below)
+            .max_by_key(|cutoff| cutoff.before)?;
+        let cut = i128::from(cutoff.before);
+        let is_worth_it = is_wide && cut <= last && cut - first >= last - cut;
+        let left = (cutoff.before.max(meta.time_min), meta.time_max);
+        let spans = cover_spans(&[left], input.span_base, input.level_max, FLUSH_TABLES_MAX);
+        is_worth_it.then(|| plan(&[*meta], spans, PlanReason::Trim))
+    };
+    metas.iter().filter_map(trim).collect()
 }
 
 /// Groups of one span whose tables are alike.

@@ -10,13 +10,16 @@
 //!   6 seqno floor     varint
 //!   7 next table      varint
 //!   8 next segment    varint
+//!   9 retention       1 and the clock (8 bytes), or 0; count (varint) of cutoffs, for each: before (8 bytes), below
+//!                     (varint)
 //! ```
 
 use super::error::ManifestError;
 use super::state::SegmentEntry;
 use crate::encoding::{Corruption, ReadError, Reader, put_varint};
-use crate::limits::CORES_MAX;
+use crate::limits::{CORES_MAX, CUTOFFS_MAX};
 use crate::model::{SegmentSeq, Seqno, StreamId, TableId};
+use crate::storage::retention::{Cutoff, Retention};
 use crate::storage::sstable::TableMeta;
 use std::path::Path;
 
@@ -28,6 +31,7 @@ const BOUNDARIES: u8 = 5;
 const SEQNO_FLOOR: u8 = 6;
 const NEXT_TABLE: u8 = 7;
 const NEXT_SEGMENT: u8 = 8;
+const RETENTION: u8 = 9;
 
 /// One change of the store's files or numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub enum Edit {
     NextTable(TableId),
     /// Segment numbers below this are taken.
     NextSegment(SegmentSeq),
+    /// What is too old from now on; takes the place of what was said before.
+    Retention(Retention),
 }
 
 /// The payload of a frame.
@@ -93,6 +99,17 @@ fn encode_edit(edit: &Edit, out: &mut Vec<u8>) {
                 out.extend_from_slice(key);
             }
         }
+        Edit::Retention(retention) => encode_retention(retention, out),
+    }
+}
+
+fn encode_retention(retention: &Retention, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[RETENTION, u8::from(retention.clock().is_some())]);
+    retention.clock().into_iter().for_each(|clock| out.extend_from_slice(&clock.to_le_bytes()));
+    put_varint(out, retention.cutoffs().len() as u64);
+    for cutoff in retention.cutoffs() {
+        out.extend_from_slice(&cutoff.before.to_le_bytes());
+        put_varint(out, cutoff.below.0);
     }
 }
 
@@ -123,6 +140,7 @@ fn decode_edit(reader: &mut Reader<'_>) -> Result<Edit, String> {
         SEQNO_FLOOR => Edit::SeqnoFloor(Seqno(reader.varint().map_err(text)?)),
         NEXT_TABLE => Edit::NextTable(TableId(reader.varint().map_err(text)?)),
         NEXT_SEGMENT => Edit::NextSegment(SegmentSeq(reader.varint().map_err(text)?)),
+        RETENTION => decode_retention(reader)?,
         unknown => return Err(format!("kind {unknown}")),
     })
 }
@@ -131,6 +149,21 @@ fn decode_table(bytes: &[u8]) -> Result<TableMeta, String> {
     let mut reader = Reader::new(bytes);
     let meta = TableMeta::decode(&mut reader).map_err(|error| error.to_string())?;
     if reader.left() > 0 { Err(format!("{} bytes behind a table", reader.left())) } else { Ok(meta) }
+}
+
+fn decode_retention(reader: &mut Reader<'_>) -> Result<Edit, String> {
+    let text = |error: ReadError| error.to_string();
+    let clock = match reader.u8().map_err(text)? {
+        0 => None,
+        1 => Some(reader.u64().map_err(text)?.cast_signed()),
+        other => return Err(format!("a clock that is there {other} times")),
+    };
+    let mut cutoffs = Vec::new();
+    for _ in 0..reader.count(CUTOFFS_MAX).map_err(text)? {
+        let before = reader.u64().map_err(text)?.cast_signed();
+        cutoffs.push(Cutoff { before, below: Seqno(reader.varint().map_err(text)?) });
+    }
+    Retention::new(clock, cutoffs).map(Edit::Retention).ok_or_else(|| "cutoffs out of order".to_owned())
 }
 
 fn decode_segment(reader: &mut Reader<'_>) -> Result<Edit, ReadError> {

@@ -3,6 +3,7 @@
 use super::edit::Edit;
 use crate::limits::{CORES_MAX, SERIES_BYTES_MAX};
 use crate::model::{SegmentSeq, Seqno, StoreId, StreamId, TableId, TimeUnit};
+use crate::storage::retention::Retention;
 use crate::storage::sstable::TableMeta;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +38,8 @@ pub struct State {
     pub next_table: TableId,
     /// The next segment gets this number or a higher one.
     pub next_segment: SegmentSeq,
+    /// What is hidden for its age.
+    pub retention: Retention,
 }
 
 /// Why an edit does not fit the state. From disk it is damage; from us it is a bug.
@@ -55,6 +58,13 @@ pub enum StateError {
     StreamOutOfRange(StreamId),
     /// Split points that are too many, empty, too long or not ascending.
     BoundariesInvalid,
+    /// The clock that decides about age went back.
+    ClockWentBack {
+        /// What it was.
+        from: i64,
+        /// What the edit says.
+        to: Option<i64>,
+    },
     /// A number that only grows went back.
     WentBack {
         /// Which one.
@@ -77,6 +87,10 @@ impl fmt::Display for StateError {
             Self::BoundariesInvalid => {
                 f.write_str("shard boundaries are too many, empty, too long or not ascending")
             }
+            Self::ClockWentBack { from, to: Some(to) } => {
+                write!(f, "the clock goes back from {from} to {to}")
+            }
+            Self::ClockWentBack { from, to: None } => write!(f, "the clock {from} is forgotten"),
             Self::WentBack { what, from, to } => write!(f, "{what} goes back from {from} to {to}"),
         }
     }
@@ -96,6 +110,7 @@ impl State {
             seqno_floor: Seqno(0),
             next_table: TableId(0),
             next_segment: SegmentSeq(0),
+            retention: Retention::default(),
         }
     }
 
@@ -119,6 +134,7 @@ impl State {
             Edit::SeqnoFloor(floor) => raise("the seqno floor", &mut self.seqno_floor.0, floor.0),
             Edit::NextTable(next) => raise("the next table id", &mut self.next_table.0, next.0),
             Edit::NextSegment(next) => raise("the next segment number", &mut self.next_segment.0, next.0),
+            Edit::Retention(retention) => self.set_retention(retention),
         }
     }
 
@@ -144,7 +160,9 @@ impl State {
             Edit::NextTable(self.next_table),
             Edit::NextSegment(self.next_segment),
         ];
-        tables.chain(segments).chain(rest).collect()
+        let retention =
+            (self.retention != Retention::default()).then(|| Edit::Retention(self.retention.clone()));
+        tables.chain(segments).chain(rest).chain(retention).collect()
     }
 
     /// Highest seqno that a table holds or the floor names.
@@ -160,6 +178,16 @@ impl State {
         }
         self.next_table.0 = self.next_table.0.max(id.0.saturating_add(1));
         self.tables.insert(id, meta);
+        Ok(())
+    }
+
+    fn set_retention(&mut self, retention: Retention) -> Result<(), StateError> {
+        if let (Some(from), to) = (self.retention.clock(), retention.clock())
+            && to.is_none_or(|to| to < from)
+        {
+            return Err(StateError::ClockWentBack { from, to });
+        }
+        self.retention = retention;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use super::edit::{decode_edits, encode_edits};
 use super::names::{manifest_path, parse_manifest, parse_segment, parse_table, segment_path, table_path};
 use super::{Current, Edit, LogEncoder, ManifestError, Replayed, SegmentEntry, State, StateError, replay};
 use crate::model::{KeyRange, SegmentSeq, Seqno, StoreId, StreamId, TableId, TimeUnit};
+use crate::storage::retention::Retention;
 use crate::storage::sstable::{Effort, TableMeta};
 use std::path::Path;
 
@@ -222,6 +223,10 @@ fn hostile_payloads_are_refused_without_large_allocations() {
         vec![3, 1, 0xff, 0xff, 0xff, 0x7f],
         vec![0],
         vec![9, 1],
+        vec![9, 2, 0],
+        vec![9, 0, 65],
+        vec![9, 0, 0xff, 0xff, 0xff, 0xff, 0x0f],
+        [&[9, 0, 1][..], &i64::MIN.to_le_bytes(), &[7]].concat(),
         vec![2],
     ];
     for payload in payloads {
@@ -293,9 +298,35 @@ fn golden(name: &str, bytes: &[u8]) {
     assert_eq!(stored, hex(bytes), "{name}: the format has changed; a new version needs a file of its own");
 }
 
+/// What a store says that has lengthened its retention once, and then been open for a while.
+fn retentions() -> Vec<Edit> {
+    let mut retention = Retention::default();
+    retention.advance(1_700_000_000_000, 1_690_000_000_000);
+    let first = retention.clone();
+    retention.lift(Seqno(42));
+    retention.advance(1_700_000_060_000, -5);
+    vec![Edit::Retention(first), Edit::Retention(retention)]
+}
+
+#[test]
+fn what_is_too_old_is_remembered() {
+    // Forgotten, samples come back that readers were told are gone; and the clock decides what is dropped for good.
+    let mut state = State::empty(STORE, TimeUnit::Milliseconds);
+    for edit in retentions() {
+        state.apply(edit).unwrap();
+        let (_, bytes) = LogEncoder::start(NUMBER, &state);
+        assert_eq!(read(&bytes).unwrap().state, state);
+    }
+    let (from, to) = (1_700_000_060_000, Some(1_700_000_000_000));
+    assert_eq!(state.apply(retentions().swap_remove(0)), Err(StateError::ClockWentBack { from, to }));
+    assert!(state.apply(Edit::Retention(Retention::default())).is_err());
+}
+
 #[test]
 fn stored_bytes_of_the_format_still_read_and_write() {
     // Old stores must open with this build, and older builds must refuse what they cannot read.
     golden("manifest_v1.hex", &sample().0);
+    golden("manifest_retention_v1.hex", &encode_edits(&retentions()));
+    assert_eq!(decode_edits(Path::new("m"), 0, &encode_edits(&retentions())), Ok(retentions()));
     golden("current_v1.hex", &Current { store: STORE, manifest: NUMBER }.encode());
 }

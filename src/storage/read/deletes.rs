@@ -29,7 +29,7 @@ pub(super) struct Fragments {
 }
 
 impl Fragments {
-    /// The deletes that a view sees for a series and class, within `from..=to`. `hash` is the series' hash.
+    /// The deletes that a view sees for a series and class, within `from..=to`, and what is too old. `hash` is the series' hash.
     pub(super) fn gather(
         view: &View<'_>,
         hash: u64,
@@ -48,6 +48,13 @@ impl Fragments {
             let (start, end) = (times.0.max(from), times.1.min(to));
             if start <= end && delete.seqno <= view.snapshot {
                 found.push(Fragment { from: start, to: end, seqno: delete.seqno });
+            }
+        }
+        // Whatever the snapshot: what is too old is gone for everyone.
+        for cutoff in view.version.cutoffs().iter().filter(|_| class == SlotClass::Time) {
+            let end = cutoff.before.saturating_sub(1).min(to);
+            if from <= end {
+                found.push(Fragment { from, to: end, seqno: cutoff.below });
             }
         }
         Self { list: cut(found) }

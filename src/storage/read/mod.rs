@@ -15,7 +15,7 @@
 //! Nothing else is kept between calls than positions, and those only move when a call gets somewhere.
 //!
 //! An entry is visible when its seqno is at most the snapshot, no newer entry of its slot is, it is no point delete,
-//! and no range delete up to the snapshot with a higher seqno covers it.
+//! no range delete up to the snapshot with a higher seqno covers it, and it is not too old (`Version::cutoffs`).
 #![forbid(unsafe_code)]
 
 mod deletes;

@@ -72,11 +72,15 @@ fn newest_in_memtables<'a>(
     view.memtables.iter().filter_map(in_memtable).max_by_key(|(columns, index)| columns.seqno(*index))
 }
 
-/// Highest seqno of the range deletes that cover the slot.
+/// Highest seqno of what covers the slot: range deletes, and its age.
 pub(super) fn covering_delete(view: &View<'_>, hash: u64, series: &[u8], slot: Slot) -> Seqno {
     let sets = view.memtables.iter().map(|memtable| memtable.deletes());
     let sets = sets.chain([view.version.deletes()]);
-    sets.map(|set| set.covering(hash, series, slot, view.snapshot)).max().unwrap_or_default()
+    let deleted = sets.map(|set| set.covering(hash, series, slot, view.snapshot)).max().unwrap_or_default();
+    match slot {
+        Slot::Time(time) => deleted.max(view.version.expired_below(time)),
+        Slot::Metadata | Slot::Timeless => deleted,
+    }
 }
 
 /// Tables that may hold a version of the slot above `floor`.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{DeleteScope, EntryOp, OwnedValue, Slot, StoreId, TableId};
 use crate::storage::compaction::{Flush, FlushOptions, cover_spans};
+use crate::storage::retention::Retention;
 use crate::storage::sstable::Effort;
 use crate::storage::sstable::tests::Dice;
 use std::collections::BTreeMap;
@@ -153,7 +154,11 @@ fn flush(writes: &[Write], ids: &Arc<AtomicU64>, dice: &mut Dice) -> Vec<Stored>
 type Key = (&'static [u8], Slot);
 type Visible = BTreeMap<Key, OwnedValue>;
 
-fn visible<'a>(writes: impl Iterator<Item = &'a Write> + Clone, snapshot: u64) -> Visible {
+fn visible<'a>(
+    writes: impl Iterator<Item = &'a Write> + Clone,
+    snapshot: u64,
+    cutoffs: &[Cutoff],
+) -> Visible {
     let seen = || writes.clone().filter(|write| write.seqno() <= snapshot);
     let mut newest: BTreeMap<Key, (u64, Option<OwnedValue>)> = BTreeMap::new();
     for write in seen() {
@@ -169,6 +174,11 @@ fn visible<'a>(writes: impl Iterator<Item = &'a Write> + Clone, snapshot: u64) -
             newest.retain(|(series, slot), (seqno, _)| !delete.hides(series, *slot, Seqno(*seqno)));
         }
     }
+    let is_kept = |slot: &Slot, seqno: u64| match slot {
+        Slot::Time(time) => !cutoffs.iter().any(|cutoff| *time < cutoff.before && seqno < cutoff.below.0),
+        Slot::Metadata | Slot::Timeless => true,
+    };
+    newest.retain(|(_, slot), (seqno, _)| is_kept(slot, *seqno));
     newest.into_iter().filter_map(|(key, (_, value))| Some((key, value?))).collect()
 }
 
@@ -211,6 +221,8 @@ enum Planted {
     OutsideIgnored,
     /// Versions are dropped although a snapshot still reads them.
     SnapshotsIgnored,
+    /// Samples are dropped for their age that are not too old yet.
+    CutoffAhead,
 }
 
 struct World {
@@ -224,6 +236,7 @@ struct World {
     horizon: u64,
     snapshot_horizon: u64,
     last_seqno: u64,
+    retention: Retention,
 }
 
 impl World {
@@ -237,6 +250,7 @@ impl World {
             horizon: 1,
             snapshot_horizon: 1,
             last_seqno: 0,
+            retention: Retention::default(),
         }
     }
     fn chance(&mut self, one_in: u64) -> bool {
@@ -272,6 +286,16 @@ impl World {
         let low = self.horizon.max(self.snapshot_horizon);
         self.snapshot_horizon = low + self.dice.roll(self.last_seqno + 2 - low);
         self.horizon = self.horizon.min(self.snapshot_horizon);
+    }
+    /// Time passes, or the retention is lengthened.
+    fn age(&mut self) {
+        if self.chance(3) {
+            let before = i64::try_from(self.dice.roll(16)).unwrap() - 8;
+            self.retention.advance(0, before);
+        }
+        if self.chance(4) {
+            self.retention.lift(Seqno(self.last_seqno + 1));
+        }
     }
     /// Makes two references of one, each with a part of the keys.
     fn split_reference(&mut self) {
@@ -317,10 +341,15 @@ impl World {
         let snapshots = if planted == Planted::SnapshotsIgnored { u64::MAX } else { self.snapshot_horizon };
         let outside = if planted == Planted::OutsideIgnored { &[] } else { others };
         let count_max = 1 + usize::try_from(self.dice.roll(8)).unwrap();
+        let mut cutoffs = self.retention.cutoffs().to_vec();
+        if planted == Planted::CutoffAhead {
+            cutoffs.iter_mut().for_each(|cutoff| cutoff.before += 1);
+        }
         let options = MergeOptions {
             horizon: Seqno(horizon),
             snapshot_horizon: Seqno(snapshots),
             outside: outside.iter().map(Stored::boxed).collect(),
+            cutoffs,
             spans: cover_spans(&stretches, BASE, 63, count_max),
             output: output(&self.ids, &mut self.dice),
         };
@@ -337,8 +366,9 @@ impl World {
         for replayed in [Vec::new(), live, some] {
             for snapshot in self.snapshot_horizon..=self.last_seqno + 1 {
                 let rest = || self.pending.iter().chain(&replayed);
-                let expected = visible(self.written.iter().chain(rest()), snapshot);
-                let found = visible(stored.iter().chain(rest()), snapshot);
+                let cutoffs = self.retention.cutoffs();
+                let expected = visible(self.written.iter().chain(rest()), snapshot, cutoffs);
+                let found = visible(stored.iter().chain(rest()), snapshot, cutoffs);
                 if expected != found {
                     let (horizon, snapshots) = (self.horizon, self.snapshot_horizon);
                     return Err(format!(
@@ -359,6 +389,9 @@ impl World {
                 world.split_reference();
             }
             world.advance();
+            if seed.is_multiple_of(2) {
+                world.age();
+            }
             world.check()?;
             world.merge(planted);
             world.check().map_err(|error| format!("seed {seed}, round {round}: {error}"))?;
@@ -379,7 +412,9 @@ fn no_merge_changes_what_anyone_can_see() {
 #[test]
 fn the_model_notices_planted_bugs() {
     // A model that accepts a wrong merge proves nothing about a right one.
-    for planted in [Planted::HorizonIgnored, Planted::OutsideIgnored, Planted::SnapshotsIgnored] {
+    for planted in
+        [Planted::HorizonIgnored, Planted::OutsideIgnored, Planted::SnapshotsIgnored, Planted::CutoffAhead]
+    {
         assert!((0..60).any(|seed| World::run(seed, planted).is_err()));
     }
 }
@@ -403,6 +438,7 @@ fn merging_everything_below_the_horizon_leaves_what_is_visible_and_nothing_else(
             horizon: Seqno(world.horizon),
             snapshot_horizon: Seqno(world.horizon),
             outside: Vec::new(),
+            cutoffs: Vec::new(),
             spans: cover_spans(&stretches, BASE, 63, 2),
             output: output(&world.ids, &mut world.dice),
         };
@@ -411,9 +447,9 @@ fn merging_everything_below_the_horizon_leaves_what_is_visible_and_nothing_else(
         let mut merge = Merge::new(inputs, options);
         let tables = collect(|| merge.step().unwrap());
         let left: Vec<Write> = tables.iter().flat_map(Stored::writes).collect();
-        let expected = visible(world.written.iter(), u64::MAX);
+        let expected = visible(world.written.iter(), u64::MAX, &[]);
         assert_eq!(left.len(), expected.len(), "seed {seed}");
-        assert_eq!(visible(left.iter(), u64::MAX), expected, "seed {seed}");
+        assert_eq!(visible(left.iter(), u64::MAX, &[]), expected, "seed {seed}");
     }
 }
 
@@ -428,6 +464,7 @@ fn delete_stays(older: &Write, delete: &Write) -> bool {
         horizon: Seqno(100),
         snapshot_horizon: Seqno(100),
         outside: outside.iter().map(Stored::boxed).collect(),
+        cutoffs: Vec::new(),
         spans: cover_spans(&stretches, BASE, 63, 8),
         output: output(&ids, &mut dice),
     };
@@ -482,6 +519,7 @@ fn seqnos_after(inputs: &[Write], outside: &[Write], horizon: u64) -> Vec<u64> {
         horizon: Seqno(horizon),
         snapshot_horizon: Seqno(horizon),
         outside: outside.iter().map(Stored::boxed).collect(),
+        cutoffs: Vec::new(),
         spans: cover_spans(&stretches, BASE, 63, 8),
         output: output(&ids, &mut dice),
     };
@@ -534,6 +572,7 @@ fn a_table_that_contradicts_its_description_stops_the_merge() {
         horizon: Seqno(1),
         snapshot_horizon: Seqno(1),
         outside: Vec::new(),
+        cutoffs: Vec::new(),
         spans: cover_spans(&[(0, 2)], 1, 63, 8),
         output: output(&Arc::default(), &mut Dice(1)),
     };
@@ -566,6 +605,7 @@ fn long_series_come_through_a_merge_in_time_order() {
         horizon: Seqno(1),
         snapshot_horizon: Seqno(1),
         outside: Vec::new(),
+        cutoffs: Vec::new(),
         spans: cover_spans(&[(0, 99_999)], 100_000, 63, 1),
         output: output(&ids, &mut dice),
     };
@@ -608,6 +648,7 @@ fn merge_speed() {
             horizon: Seqno(1),
             snapshot_horizon: Seqno(1),
             outside: Vec::new(),
+            cutoffs: Vec::new(),
             spans: cover_spans(&[(0, 1)], 1 << 40, 63, 1),
             output,
         };

@@ -17,6 +17,8 @@ struct Script {
     busy: BTreeSet<TableId>,
     boundaries: Vec<Box<[u8]>>,
     horizon: Seqno,
+    level_max: u8,
+    cutoffs: Vec<Cutoff>,
 }
 
 fn keys(text: &str) -> KeyRange {
@@ -65,6 +67,8 @@ impl Script {
             busy: BTreeSet::new(),
             boundaries: Vec::new(),
             horizon: Seqno(1000),
+            level_max: LEVEL_EVERYTHING,
+            cutoffs: Vec::new(),
         };
         for line in lines {
             let mut words = line.split_whitespace();
@@ -112,10 +116,11 @@ impl Script {
             tables: &tables,
             busy: &self.busy,
             span_base: DAY,
-            level_max: LEVEL_EVERYTHING,
+            level_max: self.level_max,
             boundaries: &self.boundaries,
             table_bytes_target: TARGET,
             horizon: self.horizon,
+            cutoffs: &self.cutoffs,
         })
     }
 }
@@ -206,6 +211,24 @@ fn what_is_deleted_as_a_whole_goes_first() {
     assert!(script.with(|input| pick(input).is_none()), "what it deletes may come back");
     assert_eq!(picks(&[flushed[3]]), "purge 4 -> ", "the delete hides nothing any more");
     assert_eq!(picks(&["1 5 90M a..z seqnos=50..60", flushed[3]]), "purge 4 -> ");
+}
+
+#[test]
+fn wide_tables_are_trimmed_when_half_of_their_time_is_gone() {
+    // A table of scattered times would keep everything in it on the disk until the newest of it is too old.
+    let picks = |line: &str, before: i64, below: Seqno, level_max: u8| {
+        let mut script = Script::parse(&[line]);
+        script.cutoffs = vec![Cutoff { before: before * DAY, below }];
+        script.level_max = level_max;
+        script.with(|input| pick(input).map_or("nothing".into(), |plan| tell(&plan)))
+    };
+    assert_eq!(picks("1 0..7 90M a..z", 6, Seqno::MAX, 0), "trim 1 -> 6,7");
+    assert_eq!(picks("1 0..7 90M a..z", 3, Seqno::MAX, 0), "nothing", "most of it is kept");
+    assert_eq!(picks("1 0..7 90M a..z", 6, Seqno::MAX, 1), "nothing", "its span is a regular one");
+    assert_eq!(picks("1 0..7 90M a..z", 8, Seqno::MAX, 0), "nothing", "it is dropped without a merge");
+    assert_eq!(picks("1 - 90M a..z", 6, Seqno::MAX, 0), "nothing", "strings have no age");
+    assert_eq!(picks("1 0..7 90M a..z seqnos=1..9", 6, Seqno(9), 0), "nothing", "some of it is newer");
+    assert_eq!(picks("1 0..7 90M a..z seqnos=1..9", 6, Seqno(10), 63), "trim 1 -> 6,7");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::model::{
 use crate::storage::memtable::Memtable;
 use crate::storage::range_delete::RangeDelete;
 use crate::storage::read::{BlockRef, Blocks, Step, View};
+use crate::storage::retention::Retention;
 use crate::storage::sstable::{Block, Effort, TableBuilder, TableError, TableIndex, TableOptions};
 use crate::storage::version::{Table, Version};
 use std::collections::BTreeMap;
@@ -144,7 +145,15 @@ impl World {
             world.build_tables(&visible, part)
         });
         let tables: Vec<_> = tables.collect();
-        world.version = Version::new(tables);
+        let mut retention = Retention::default();
+        if dice.roll(3) == 0 {
+            retention.advance(0, random_time(dice, spread));
+            retention.lift(Seqno(1 + dice.roll(count)));
+        }
+        if dice.roll(3) == 0 {
+            retention.advance(0, random_time(dice, spread));
+        }
+        world.version = Version::with_cutoffs(tables, retention.cutoffs());
         world
     }
     /// One table with these writes, nothing in memory.
@@ -251,7 +260,12 @@ impl World {
             }
         }
         let visible = newest.into_iter().filter_map(|((series, slot), (seqno, value))| {
-            let hidden = deletes.iter().any(|delete| delete.hides(series, slot, seqno));
+            let is_old = |time: i64| {
+                let cutoffs = self.version.cutoffs();
+                cutoffs.iter().any(|cutoff| time < cutoff.before && seqno < cutoff.below)
+            };
+            let hidden = deletes.iter().any(|delete| delete.hides(series, slot, seqno))
+                || matches!(slot, Slot::Time(time) if is_old(time));
             let value = value.filter(|_| !hidden)?;
             Some(((series.to_vec(), slot), value.clone()))
         });
