@@ -183,12 +183,13 @@ fn statistics_stand_for_exactly_what_is_visible() {
             let (a, b) = (random_time(dice, 20_000), random_time(dice, 20_000));
             let times = if dice.roll(2) == 0 { (i64::MIN, i64::MAX) } else { (a.min(b), a.max(b)) };
             let grid = BucketGrid {
-                width: *dice.pick(&[100, 1500, 5000, i64::MAX]),
+                width: *dice.pick(&[100, 3000, 10_000, 50_000, i64::MAX]),
                 align: *dice.pick(&[0, 7, i64::MIN, i64::MAX]),
             };
             let aggregator = *dice.pick(&[Aggregator::Sum, Aggregator::Max, Aggregator::Last]);
             let answer = ScanAnswer::Buckets { aggregator, grid };
-            let request = request(random_keys(dice), times, dice.roll(2) == 0, answer);
+            let keys = if dice.roll(2) == 0 { random_keys(dice) } else { KeyRange::all() };
+            let request = request(keys, times, dice.roll(2) == 0, answer);
             let expected = expected_scan(&contents, &request, &own);
             let mut rest = expected.as_slice();
             let max_entries = *dice.pick(&[20, 8192, 8192, 8192]);
@@ -213,7 +214,7 @@ fn statistics_stand_for_exactly_what_is_visible() {
             assert!(rest.is_empty(), "seed {seed}: {} samples are missing of {request:?}", rest.len());
         }
     }
-    assert!(taken > 100, "only {taken} chunks were taken by their statistics: the test looks at nothing");
+    assert!(taken > 50, "only {taken} chunks were taken by their statistics: the test looks at nothing");
 }
 
 fn check_summary(
