@@ -319,7 +319,7 @@ impl Peer {
 mod tests {
     use super::*;
     use crate::limits::MAILBOX_REQUESTS_MAX;
-    use crate::model::{Command, ConnectionId, KeyRange, ScanRequest};
+    use crate::model::{Command, ConnectionId, KeyRange, ScanAnswer, ScanRequest};
 
     fn operation(sequence: u64) -> OperationId {
         OperationId { connection: ConnectionId { core: 0, index: 0, generation: 0 }, sequence, part: 0 }
@@ -365,7 +365,15 @@ mod tests {
         let (mut boxes, _) = Mailboxes::for_cores(2, MAILBOX_REQUESTS_MAX);
         let scan = |sequence| {
             let keys = KeyRange::all();
-            let scan = ScanRequest { keys, from: 0, to: 1, all_slots: false, reverse: false, limit: 1 };
+            let scan = ScanRequest {
+                keys,
+                from: 0,
+                to: 1,
+                all_slots: false,
+                reverse: false,
+                limit: 1,
+                answer: ScanAnswer::Entries,
+            };
             let body = RequestBody::Execute(Command::Scan(scan).to_stored());
             ForwardedRequest { body, ..request(sequence) }
         };

@@ -540,7 +540,15 @@ fn deletes_that_a_failed_log_has_lost_hide_nothing() {
     assert_eq!(rig.run(&Command::GetNewest { series: b"c" }), "2=F64(4.0)");
     assert_eq!(rig.run(&Command::KeyCount), "2");
     let keys = KeyRange::all();
-    let scan = ScanRequest { keys, from: 0, to: 9, all_slots: false, reverse: false, limit: 10 };
+    let scan = ScanRequest {
+        keys,
+        from: 0,
+        to: 9,
+        all_slots: false,
+        reverse: false,
+        limit: 10,
+        answer: ScanAnswer::Entries,
+    };
     let scanned = rig.start(&Command::Scan(scan));
     rig.event(Event::Credit { operation: operation(scanned), chunks: 4 });
     rig.settle();

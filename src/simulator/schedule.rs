@@ -121,10 +121,10 @@ impl Run {
             };
             let seed = self.options.seed;
             self.dice = Rng::new(seed ^ (life + 1).wrapping_mul(0x2545_f491_4f6c_dd1d)).fork();
-            let acknowledged = self.oracle.acknowledged;
+            let served = self.oracle.acknowledged + self.oracle.too_old;
             let sent = self.oracle.history();
             let mut outcome = self.live(&plan);
-            let is_useless = life == lives && self.oracle.acknowledged == acknowledged;
+            let is_useless = life == lives && self.oracle.acknowledged + self.oracle.too_old == served;
             if outcome.is_ok() && is_useless && self.oracle.history() > sent {
                 outcome = Err((ViolationKind::Hang, "the store takes no writes any more".to_owned()));
             }

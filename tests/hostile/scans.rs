@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use tskv::client::{Client, ClientOptions};
 use tskv::limits::{MAILBOX_REQUESTS_MAX, SCANS_PER_CONNECTION_MAX};
-use tskv::model::{KeyRange, ScanRequest, Slot, StoredEntry, Value};
+use tskv::model::{KeyRange, ScanAnswer, ScanRequest, Slot, StoredEntry, Value};
 use tskv::protocol::binary::{
     FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
 };
@@ -25,7 +25,15 @@ fn open_scans(address: &str) -> TcpStream {
     for id in 1..=SCANS_PER_CONNECTION_MAX as u64 {
         let keys = KeyRange::prefix(if id % 2 == 0 { b"b" } else { b"y" });
         let (from, to) = (i64::MIN, i64::MAX);
-        let request = ScanRequest { keys, from, to, all_slots: false, reverse: false, limit: u64::MAX };
+        let request = ScanRequest {
+            keys,
+            from,
+            to,
+            all_slots: false,
+            reverse: false,
+            limit: u64::MAX,
+            answer: ScanAnswer::Entries,
+        };
         encode_request(&mut bytes, id, true, &Request::Scan { request, credit: 0 });
     }
     stream.write_all(&bytes).unwrap();

@@ -114,6 +114,8 @@ pub(super) struct Oracle {
     pub(super) answered: u64,
     pub(super) refused: u64,
     pub(super) failed: u64,
+    /// Writes that were refused because they were too old.
+    pub(super) too_old: u64,
 }
 
 impl Oracle {
@@ -139,6 +141,7 @@ impl Oracle {
             answered: 0,
             refused: 0,
             failed: 0,
+            too_old: 0,
         }
     }
     /// Whether `connection` may write `key`: nobody else's operation on it is without an answer.
@@ -323,6 +326,7 @@ impl Oracle {
                     .earliest()
                     .is_some_and(|time| time < self.cutoff_max) =>
             {
+                self.too_old += 1;
                 self.refuse_or_doubt(*operation);
                 Ok(())
             }

@@ -170,10 +170,11 @@ fn statistics_stand_for_exactly_what_is_visible() {
         let dice = &mut Dice(seed);
         let writes = stretches(dice);
         let count = writes.len() as u64;
-        let world = match dice.roll(4) {
+        let mut world = match dice.roll(4) {
             0 => World::scattered(dice, writes, false),
             _ => World::of_tables(cut(dice, writes)),
         };
+        world.grow_old(dice);
         let memtables: Vec<_> = world.memtables.iter().collect();
         let snapshot = if dice.roll(3) > 0 { Seqno::MAX } else { Seqno(dice.roll(count)) };
         let contents = world.contents(snapshot);

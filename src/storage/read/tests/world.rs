@@ -144,17 +144,30 @@ impl World {
             let visible = if dice.roll(2) == 0 { KeyRange::all() } else { random_keys(dice) };
             world.build_tables(&visible, part)
         });
-        let tables: Vec<_> = tables.collect();
+        world.version = Version::new(tables.collect());
+        world.grow_old(dice);
+        world
+    }
+    /// Makes some of the samples too old: by a cutoff that was lifted, by one that is in force, or by both.
+    pub(super) fn grow_old(&mut self, dice: &mut Dice) {
+        let count = self.writes.len() as u64;
+        let time_of = |write: &Write| match write {
+            Write::Entry { slot: Slot::Time(time), .. } => Some(*time),
+            Write::Entry { .. } | Write::Delete(_) => None,
+        };
+        let times: Vec<i64> = self.writes.iter().filter_map(time_of).collect();
+        if times.is_empty() {
+            return;
+        }
         let mut retention = Retention::default();
         if dice.roll(3) == 0 {
-            retention.advance(0, random_time(dice, spread));
+            retention.advance(0, *dice.pick(&times));
             retention.lift(Seqno(1 + dice.roll(count)));
         }
         if dice.roll(3) == 0 {
-            retention.advance(0, random_time(dice, spread));
+            retention.advance(0, *dice.pick(&times));
         }
-        world.version = Version::with_cutoffs(tables, retention.cutoffs());
-        world
+        self.version = Version::with_cutoffs(self.version.tables().to_vec(), retention.cutoffs());
     }
     /// One table with these writes, nothing in memory.
     pub(super) fn of_table(writes: Vec<Write>) -> Self {
