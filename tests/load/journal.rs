@@ -120,7 +120,7 @@ fn a_threshold_that_is_not_kept_fails_the_run() {
     // A pipeline would go on with a store that has become too slow.
     let run = |limit: &str| {
         let flags =
-            ["-q", "--null-sink", "--workload", "kv", "--ratio", "1:0", "-n", "1000", "--threshold", limit];
+            ["-q", "--null-sink", "--workload", "kv", "--ratio", "1:0", "-d", "500ms", "--threshold", limit];
         let output = tskv().arg("bench").args(flags).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
