@@ -18,6 +18,7 @@ use crate::protocol::binary::{Request, encode_request};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Before a due time the thread spins for this long: timers end late by about as much.
 const SPIN_NS: u64 = 60_000;
@@ -32,8 +33,8 @@ const CLOSES: u64 = 1 << 63;
 
 /// When operations are sent.
 pub(super) enum Pace {
-    /// Whenever a connection has fewer than its number in flight.
-    Closed,
+    /// From this start on, whenever a connection has fewer than its number in flight.
+    Closed { start_ns: u64 },
     /// At the schedule's times.
     Scheduled(Schedule),
     /// At the workload's own times, counted from this start.
@@ -142,6 +143,7 @@ impl Engine {
 
     /// Runs to the end; gives the recorder and what else was seen.
     pub(super) fn run(mut self) -> (Recorder, ThreadOutcome) {
+        self.await_start();
         let (start_ns, start_cpu_ns) = (sys::monotonic_ns(), sys::thread_cpu_ns());
         for index in 0..self.connections.len() {
             self.receive(index);
@@ -173,6 +175,14 @@ impl Engine {
             self.recorder.settle();
         }
         self.finish(start_ns, start_cpu_ns)
+    }
+
+    /// A closed loop begins when measuring does, or its warm-up: what it sends earlier would be in no figure.
+    #[expect(clippy::disallowed_methods, reason = "nothing is under way that this thread could serve")]
+    fn await_start(&self) {
+        if let Pace::Closed { start_ns } = self.orders.pace {
+            std::thread::sleep(Duration::from_nanos(start_ns.saturating_sub(sys::monotonic_ns())));
+        }
     }
 
     fn finish(mut self, start_ns: u64, start_cpu_ns: u64) -> (Recorder, ThreadOutcome) {
@@ -209,7 +219,7 @@ impl Engine {
     fn behind_ns(&self, now_ns: u64) -> u64 {
         match &self.orders.pace {
             Pace::Scheduled(schedule) => now_ns.min(self.orders.end_ns).saturating_sub(schedule.due_ns()),
-            Pace::Closed | Pace::ByData { .. } => 0,
+            Pace::Closed { .. } | Pace::ByData { .. } => 0,
         }
     }
 
@@ -232,7 +242,7 @@ impl Engine {
     /// Whether no operation is left to be sent.
     fn schedule_is_over(&self, now_ns: u64) -> bool {
         match &self.orders.pace {
-            Pace::Closed => now_ns >= self.orders.end_ns,
+            Pace::Closed { .. } => now_ns >= self.orders.end_ns,
             Pace::Scheduled(schedule) => schedule.due_ns() >= self.orders.end_ns,
             Pace::ByData { .. } => false,
         }
@@ -244,7 +254,7 @@ impl Engine {
             return false;
         }
         match &self.orders.pace {
-            Pace::Closed => self.fill(now_ns),
+            Pace::Closed { .. } => self.fill(now_ns),
             Pace::Scheduled(_) | Pace::ByData { .. } => self.issue_due(now_ns),
         }
     }
@@ -273,7 +283,7 @@ impl Engine {
         let mut any = false;
         let chunk = match &self.orders.pace {
             Pace::Scheduled(schedule) => schedule.backlog(now_ns).div_ceil(SPREAD),
-            Pace::Closed | Pace::ByData { .. } => 1,
+            Pace::Closed { .. } | Pace::ByData { .. } => 1,
         };
         while self.left > 0 && !self.has_ended && self.next_due_ns() <= now_ns.min(self.orders.end_ns - 1) {
             let Some(index) = self.pick() else {
@@ -304,7 +314,7 @@ impl Engine {
 
     fn next_due_ns(&mut self) -> u64 {
         match &self.orders.pace {
-            Pace::Closed => 0,
+            Pace::Closed { .. } => 0,
             Pace::Scheduled(schedule) => schedule.due_ns(),
             Pace::ByData { start_ns } => start_ns.saturating_add(self.workload.due_offset_ns().unwrap_or(0)),
         }
@@ -399,7 +409,11 @@ impl Engine {
     fn wait(&mut self) -> Wait {
         let now_ns = sys::monotonic_ns();
         let mut until_ns = now_ns + WAIT_NS_MAX;
-        if !self.has_ended && !self.was_full && self.left > 0 && !matches!(self.orders.pace, Pace::Closed) {
+        if !self.has_ended
+            && !self.was_full
+            && self.left > 0
+            && !matches!(self.orders.pace, Pace::Closed { .. })
+        {
             let due_ns = self.next_due_ns();
             if due_ns <= now_ns + SPIN_NS {
                 return Wait::No;

@@ -331,7 +331,7 @@ fn orders(
     let pace = match options.rate {
         _ if by_data => Pace::ByData { start_ns },
         Some(rate) => Pace::Scheduled(Schedule::new(options.arrival, rate, share, options.seed, start_ns)),
-        None => Pace::Closed,
+        None => Pace::Closed { start_ns },
     };
     let (budget, end_ns) = match options.amount {
         Amount::Nanoseconds(ns) => (None, measure_ns + ns),
