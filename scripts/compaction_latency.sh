@@ -27,7 +27,7 @@ until grep -q '^tskv ready' "$store/ready" 2> /dev/null; do
     sleep 0.05
 done
 address=$(sed -n 's/.*listen=\([^ ,]*\).*/\1/p' "$store/ready")
-load=(--addr "$address" --protocol resp --keyspace "$KEYS" --value-size "$VALUE_BYTES")
+load=(-q --addr "$address" --protocol resp --workload kv --keys "$KEYS" --value-size "$VALUE_BYTES")
 
 # Starts a reader and a writer for so many seconds; their reports go to FILE.put and FILE.get.
 start_clients() {

@@ -18,6 +18,7 @@ mod fake_server;
 mod format;
 mod import;
 mod keys;
+mod log_writer;
 mod output;
 mod repair;
 pub mod serve;

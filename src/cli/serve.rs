@@ -3,6 +3,7 @@
 use super::admin::{AdminState, MetricsPage};
 use super::args::ServeArgs;
 use super::error::CliError;
+use super::log_writer::{self, LogFlush};
 use crate::config::{Config, Loaded, Sources};
 use crate::metrics::endpoint::Endpoint;
 use crate::server::ServeError;
@@ -65,7 +66,7 @@ fn try_serve(
     let sources =
         Sources { flags: args.flags, environment: std::env::vars_os().collect(), file: args.config };
     let Loaded { config, warnings } = sources.load().map_err(|error| CliError::Usage(error.to_string()))?;
-    start_log(config.log_level);
+    let _last_lines = start_log(config.log_level)?;
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
     warn_about_exposure(&config);
     let admin = Arc::new(AdminState::default());
@@ -84,14 +85,17 @@ fn try_serve(
     })
 }
 
-/// Log lines go to stderr, with UTC time to the millisecond.
-fn start_log(level: log::LevelFilter) {
+/// Log lines go to stderr, with UTC time to the millisecond, by a thread of their own.
+fn start_log(level: log::LevelFilter) -> Result<LogFlush, CliError> {
+    let (writer, flush) = log_writer::start(std::io::stderr())
+        .map_err(|error| CliError::Failed(format!("no thread for the log: {error}")))?;
     env_logger::Builder::new()
         .filter_level(level)
         .format_timestamp_millis()
         .format_target(false)
-        .target(env_logger::Target::Stderr)
+        .target(env_logger::Target::Pipe(Box::new(writer)))
         .init();
+    Ok(flush)
 }
 
 /// Says once what an operator who opens the store to the network should know.
