@@ -138,7 +138,7 @@ fi
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --all-targets -- -D warnings
 # The seeded suites get their time below, optimised; here they run just long enough to be seen to work.
-step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_DISK_CUTS=2 TSKV_DISK_FAILURES=1 TSKV_DISK_FULL_CYCLES=4 \
+step 'tests' env TSKV_CRASH_LOOPS=2 TSKV_STRACE_RUNS=9 TSKV_DISK_CUTS=2 TSKV_DISK_FAILURES=1 TSKV_DISK_FULL_CYCLES=4 \
     TSKV_DISK_BLOCK_ROUNDS=16 TSKV_SIM_SECONDS=5 TSKV_ROT_SECONDS=1 cargo test --no-fail-fast --lib --bins --tests
 step 'canaries' cargo test --test backend_contract -- --show-output canary
 step 'loom models' env RUSTFLAGS='--cfg loom' cargo test --lib --target-dir target/loom models -- --show-output
