@@ -30,10 +30,6 @@ impl Bench {
     fn data(&self) -> PathBuf {
         self.volume.at().join("store")
     }
-    /// What the daemon has said.
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.data().with_extension("log")).unwrap()
-    }
     fn start(&self, backend: &str, more: &[&str]) -> Daemon {
         let fixed =
             ["--cores", "1", "--wal-segment-bytes", "4MiB", "--max-value-bytes", "64KiB", "--backend"];
@@ -58,9 +54,6 @@ impl Bench {
         self.volume.mount_again();
     }
 }
-
-/// What a daemon says whose log has failed.
-const LOG_FAILED: &str = "a write or sync of the log failed";
 
 const BACKENDS: [&str; 2] = ["io_uring", "epoll"];
 
@@ -137,7 +130,15 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
         plant(after);
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut planted = Instant::now();
-        while !bench.log().contains(LOG_FAILED) {
+        // Its exit or its INFO tells, and not its log file, which lies on the disk that fails.
+        let mut has_failed = || match policy {
+            "exit" => !daemon.as_mut().unwrap().is_alive(),
+            _ => {
+                let mut client = Resp::connect(&address).unwrap();
+                info(&mut client, "poisoned_shards") == Some(1)
+            }
+        };
+        while !has_failed() {
             assert!(Instant::now() < deadline, "{context}: the log never failed");
             // The file system writes too: what failed may have been a block of its own, which it tries again.
             if planted.elapsed() > Duration::from_millis(500) && bench.disk.failed_at().is_some() {
