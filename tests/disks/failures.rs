@@ -2,7 +2,7 @@
 
 use super::crashblk::{CrashDisk, Keep};
 use super::support::fleet::{Fleet, Round};
-use super::support::{Daemon, Reply, Resp, Rng, number_from};
+use super::support::{Daemon, Reply, Resp, Rng, number_from, tskv};
 use super::volume::{Kind, Volume, Workspace, has_loop_devices, run};
 use std::path::PathBuf;
 use std::process::Command;
@@ -35,7 +35,11 @@ impl Bench {
             ["--cores", "1", "--wal-segment-bytes", "4MiB", "--max-value-bytes", "64KiB", "--backend"];
         let flags: Vec<_> =
             fixed.iter().chain(&[backend]).chain(more).map(|flag| (*flag).to_owned()).collect();
-        Daemon::start(&self.data(), &flags)
+        let mut command = tskv();
+        command.arg("serve");
+        // Beside the mount: on a disk that fails nothing can be read of why.
+        let log = self.volume.at().with_extension("log");
+        Daemon::launch_logging(command, &self.data(), log, &flags).serving()
     }
     /// The power goes and comes back.
     fn cut(&mut self, keep: Keep) {
@@ -130,7 +134,7 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
         plant(after);
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut planted = Instant::now();
-        // Its exit or its INFO tells, and not its log file, which lies on the disk that fails.
+        // Its exit or its INFO tells.
         let mut has_failed = || match policy {
             "exit" => !daemon.as_mut().unwrap().is_alive(),
             _ => {
@@ -159,6 +163,8 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
     });
     let wrong = fleet.take_wrong();
     assert!(wrong.is_empty(), "{context}: {wrong:#?}");
+    let log = std::fs::read_to_string(bench.volume.at().with_extension("log")).unwrap();
+    assert!(log.contains("a write or sync of the log failed"), "{context}: the log says nothing:\n{log}");
     daemon.into_iter().for_each(Daemon::kill);
     // What a failed flush has lost is gone for certain; all that was ever acknowledged is owed.
     bench.cut(Keep::Nothing);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Below this many milliseconds a slowdown is the machine's doing: the attackers' own threads want its two CPUs too. For
 /// builds without optimisation, which take tens for the visits that the daemon makes in one; `TSKV_FAIR_FLOOR_MS` lowers
 /// it for others.
-const FLOOR_MS_DEFAULT: u64 = 60;
+const FLOOR_MS_DEFAULT: u64 = if cfg!(debug_assertions) { 60 } else { 10 };
 const SLOWDOWN_MAX: u32 = 3;
 const ROUNDS: usize = 3;
 

@@ -53,8 +53,16 @@ impl Daemon {
         Self::launch_as(command, data, flags)
     }
     /// Starts `command`, which must end in `tskv serve`, and does not wait for it.
-    pub(crate) fn launch_as(mut command: Command, data: &Path, flags: &[impl AsRef<OsStr>]) -> Self {
-        let log = data.with_extension("log");
+    pub(crate) fn launch_as(command: Command, data: &Path, flags: &[impl AsRef<OsStr>]) -> Self {
+        Self::launch_logging(command, data, data.with_extension("log"), flags)
+    }
+    /// The same, with its log in a place of its own.
+    pub(crate) fn launch_logging(
+        mut command: Command,
+        data: &Path,
+        log: PathBuf,
+        flags: &[impl AsRef<OsStr>],
+    ) -> Self {
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         command.args(["--listen", "127.0.0.1:0"]);
         if !flags.iter().any(|flag| flag.as_ref() == "--admin") {
