@@ -131,6 +131,8 @@ pub(super) enum Failure {
     Refused,
     /// Nothing was done: the disk is full.
     NoSpace,
+    /// Nothing was done: the disk fails to take what the log needs next.
+    Disk,
     /// Nothing was done: what had to be read first cannot be read.
     Read,
     /// The log failed: it may have been done or not.
@@ -147,6 +149,7 @@ impl Answer {
             ("writes arrive faster than the disk takes them", Failure::Refused),
             ("the server is shutting down", Failure::Refused),
             ("the disk is full", Failure::NoSpace),
+            ("the disk takes no new log segment or table", Failure::Disk),
             ("a write to the log failed", Failure::Log),
             ("a block could not be read", Failure::Read),
             ("Timestamp is older than retention", Failure::Expired),

@@ -330,7 +330,9 @@ impl Oracle {
                 self.refuse_or_doubt(*operation);
                 Ok(())
             }
-            (Pending::Change { operation, .. }, Failure::Read) if self.rules.machine_fails => {
+            (Pending::Change { operation, .. }, Failure::Read | Failure::Disk)
+                if self.rules.machine_fails =>
+            {
                 self.refuse_or_doubt(*operation);
                 Ok(())
             }

@@ -368,6 +368,9 @@ impl Stage {
         } else if text.contains("log failed") {
             self.told.log_failed += 1;
             self.oracle.orphan(ticket);
+        } else if answer.failure() == Some(Failure::Disk) {
+            self.told.other += 1;
+            if concerns_one_shard { self.oracle.refused(ticket) } else { self.oracle.orphan(ticket) }
         } else if answer.failure() == Some(Failure::Refused) {
             self.oracle.reply(ticket, answer, now_ns)?;
         } else if text.contains("a block could not be read") {
