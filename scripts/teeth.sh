@@ -19,6 +19,7 @@ SECONDS_MAX=300
 # A suite: its goal, test program, and the filter that chooses it.
 declare -A SUITES=(
     [engine]='G1 sweep the_engine_keeps'
+    [node]='G1 lib every_fault_strikes'
     [wal-cuts]='G1 lib after_any_crash_recovery'
     [crash-sweep]='G2 sweep a_crash_at_any_operation'
     [fault-sweep]='G3 sweep no_failed_operation'
@@ -46,6 +47,8 @@ BUGS=(
     'forget-cutoff retention'
     'drop-too-early retention'
     'seal-without-sync wal-cuts'
+    'statistics-despite-others node'
+    'first-for-newest node'
 )
 
 # Runs a suite; the environment says which bug is in force.

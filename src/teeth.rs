@@ -35,6 +35,10 @@ pub(crate) enum Bug {
     ForgetCutoff,
     /// A table is dropped for its age as soon as its first sample is too old.
     DropTooEarly,
+    /// A scan of buckets takes the statistics of a chunk that other chunks or deletes reach into.
+    StatisticsDespiteOthers,
+    /// A scan for the newest of each series takes the first sample that it meets.
+    FirstForNewest,
 }
 
 /// Whether the bug is in force.
@@ -83,7 +87,7 @@ fn by_environment(_bug: Bug) -> bool {
 
 /// What `TSKV_TEETH` may say.
 #[cfg(tskv_teeth)]
-const NAMES: [(&str, Bug); 13] = [
+const NAMES: [(&str, Bug); 15] = [
     ("skip-wal-sync", Bug::SkipWalSync),
     ("skip-dir-sync-after-rename", Bug::SkipDirSyncAfterRename),
     ("ack-before-sync", Bug::AckBeforeSync),
@@ -97,6 +101,8 @@ const NAMES: [(&str, Bug); 13] = [
     ("believe-every-clock", Bug::BelieveEveryClock),
     ("forget-cutoff", Bug::ForgetCutoff),
     ("drop-too-early", Bug::DropTooEarly),
+    ("statistics-despite-others", Bug::StatisticsDespiteOthers),
+    ("first-for-newest", Bug::FirstForNewest),
 ];
 
 #[cfg(tskv_teeth)]

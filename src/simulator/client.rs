@@ -1,9 +1,11 @@
 //! Clients of the simulated node: RESP and native, over bytes in both directions, with pipelines.
 
-use super::model::{Answer, Entry, Mutation, Query};
+use super::model::{Answer, Entry, Gather, Mutation, Query};
 use crate::io::Errno;
 use crate::io::sim::{Rng, SimClient};
-use crate::model::{Command, DeleteScope, KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot, StoredEntry};
+use crate::model::{
+    BucketGrid, Command, DeleteScope, KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot, StoredEntry,
+};
 use crate::protocol::binary::{
     FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
 };
@@ -256,11 +258,18 @@ fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>], cred
         }
         Ask::Look(Query::At { key, time }) => data(Command::GetAt { series: name(key), time: *time }),
         Ask::Look(Query::Newest { key }) => data(Command::GetNewest { series: name(key) }),
-        Ask::Look(Query::Scan { prefix, from, to, reverse, limit }) => {
+        Ask::Look(Query::Scan { prefix, from, to, reverse, limit, gather }) => {
             let keys = if prefix.is_empty() { KeyRange::all() } else { KeyRange::prefix(prefix) };
             let (from, to, reverse, limit) = (*from, *to, *reverse, *limit);
-            let request =
-                ScanRequest { keys, from, to, all_slots: false, reverse, limit, answer: ScanAnswer::Entries };
+            let answer = match *gather {
+                Gather::All => ScanAnswer::Entries,
+                Gather::Newest => ScanAnswer::Newest,
+                Gather::Buckets { fold, bucket } => ScanAnswer::Buckets {
+                    aggregator: fold.aggregator(),
+                    grid: BucketGrid { width: bucket, align: 0 },
+                },
+            };
+            let request = ScanRequest { keys, from, to, all_slots: false, reverse, limit, answer };
             encode_request(out, ticket, checksum, &Request::Scan { request, credit });
         }
         Ask::Dump => {

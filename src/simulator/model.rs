@@ -3,7 +3,7 @@
 //! The plainest possible store: one map per key. It knows nothing of logs, tables, cores or time, and shares no code
 //! with the real one.
 
-use crate::model::OwnedValue;
+use crate::model::{Aggregator, OwnedValue};
 use std::collections::BTreeMap;
 
 /// What one key holds.
@@ -57,7 +57,18 @@ pub(super) enum Query {
     /// Native GET of the newest sample.
     Newest { key: usize },
     /// Native SCAN of every key that starts with `prefix`.
-    Scan { prefix: Vec<u8>, from: i64, to: i64, reverse: bool, limit: u64 },
+    Scan { prefix: Vec<u8>, from: i64, to: i64, reverse: bool, limit: u64, gather: Gather },
+}
+
+/// What a scan shows of each series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gather {
+    /// Every sample.
+    All,
+    /// The newest sample of the time range.
+    Newest,
+    /// A value for each stretch of time, counted from 0, that holds samples of the range.
+    Buckets { fold: Fold, bucket: i64 },
 }
 
 /// An aggregator.
@@ -76,6 +87,19 @@ pub(super) enum Fold {
 impl Fold {
     pub(super) const ALL: [Self; 8] =
         [Self::Avg, Self::Sum, Self::Min, Self::Max, Self::Count, Self::First, Self::Last, Self::Range];
+    /// As the native protocol has it.
+    pub(super) fn aggregator(self) -> Aggregator {
+        match self {
+            Self::Avg => Aggregator::Avg,
+            Self::Sum => Aggregator::Sum,
+            Self::Min => Aggregator::Min,
+            Self::Max => Aggregator::Max,
+            Self::Count => Aggregator::Count,
+            Self::First => Aggregator::First,
+            Self::Last => Aggregator::Last,
+            Self::Range => Aggregator::Range,
+        }
+    }
     /// As TS.RANGE spells it.
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -277,6 +301,26 @@ impl KeyState {
             rows.reverse();
         }
         rows
+    }
+    /// What a scan shows of it.
+    pub(super) fn gathered(
+        &self,
+        from: i64,
+        to: i64,
+        reverse: bool,
+        gather: Gather,
+    ) -> Vec<(i64, OwnedValue)> {
+        match gather {
+            Gather::All => self.rows(from, to, reverse),
+            Gather::Newest => self.rows(from, to, true).into_iter().take(1).collect(),
+            Gather::Buckets { fold, bucket } => {
+                let mut rows = self.buckets(from, to, fold, bucket);
+                if reverse {
+                    rows.reverse();
+                }
+                rows
+            }
+        }
     }
     /// A row for each stretch of time, counted from 0, that holds samples of the range.
     fn buckets(&self, from: i64, to: i64, fold: Fold, bucket: i64) -> Vec<(i64, OwnedValue)> {

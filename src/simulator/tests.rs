@@ -116,6 +116,17 @@ fn bugs_of_retention_are_caught() {
 }
 
 #[test]
+fn scans_that_gather_too_little_or_too_much_are_caught() {
+    // An answer from statistics touches no sample: nothing else would notice that they are not those of the samples.
+    let _planted = Planted;
+    for bug in [Bug::StatisticsDespiteOthers, Bug::FirstForNewest] {
+        plant(Some(bug));
+        let violation = caught();
+        assert!(violation.kind == ViolationKind::Answer, "{bug:?}: {violation}");
+    }
+}
+
+#[test]
 fn a_tombstone_dropped_too_early_is_caught() {
     // Goal G19: what was deleted comes back, in a reply or after a restart.
     let _planted = Planted;

@@ -2,7 +2,7 @@
 //! they are.
 
 use super::client::Ask;
-use super::model::{Fold, Mutation, Query};
+use super::model::{Fold, Gather, Mutation, Query};
 use super::schedule::Run;
 use crate::io::sim::Rng;
 use crate::model::OwnedValue;
@@ -184,6 +184,20 @@ impl Run {
             .all(|key| self.oracle.may_write(self.connections[nth].id, *key))
             .then_some(Ask::Change(mutation))
     }
+    /// What a scan gathers; byte strings have no buckets.
+    fn draw_gather(&mut self, prefix: &str) -> Gather {
+        let of_numbers = KEYS.iter().all(|(name, kind)| *kind != Kind::Bytes || !name.starts_with(prefix));
+        match self.op_dice.below(6) {
+            0 | 1 => Gather::Newest,
+            2 | 3 if of_numbers => {
+                let fold = Fold::ALL[self.op_dice.index(Fold::ALL.len())];
+                let bucket =
+                    [1, TIME_STEP, 3 * TIME_STEP - 7, 86_400_000, 864_000_000][self.op_dice.index(5)];
+                Gather::Buckets { fold, bucket }
+            }
+            _ => Gather::All,
+        }
+    }
     fn draw_question(&mut self, key: usize, kind: Kind, is_native: bool) -> Option<Query> {
         let (from, to) = self.times();
         let reverse = self.op_dice.chance(1, 2);
@@ -197,7 +211,8 @@ impl Run {
                     let prefix =
                         if roll < 4 { KEYS[key].0 } else { PREFIXES[self.op_dice.index(PREFIXES.len())] };
                     let limit = if limited { 1 + few as u64 } else { u64::MAX };
-                    Query::Scan { prefix: prefix.as_bytes().to_vec(), from, to, reverse, limit }
+                    let gather = self.draw_gather(prefix);
+                    Query::Scan { prefix: prefix.as_bytes().to_vec(), from, to, reverse, limit, gather }
                 }
             });
         }

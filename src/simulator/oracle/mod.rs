@@ -16,7 +16,8 @@
 
 mod recovery;
 
-use super::model::{Answer, Entry, Failure, KeyState, Mutation, Query};
+use super::model::{Answer, Entry, Failure, Gather, KeyState, Mutation, Query};
+use crate::model::OwnedValue;
 use std::collections::BTreeMap;
 
 /// A mutation that was sent.
@@ -257,11 +258,11 @@ impl Oracle {
             }
             Pending::Look { query, connection, asked, lows, cutoffs } => {
                 self.answered += 1;
-                if let Query::Scan { from, to, reverse, limit, .. } = query {
+                if let Query::Scan { from, to, reverse, limit, gather, .. } = query {
                     let Answer::Entries(entries) = answer else {
                         return Err(format!("{query:?} was answered {answer:?}"));
                     };
-                    let scan = ScanCheck { from, to, reverse, limit };
+                    let scan = ScanCheck { from, to, reverse, limit, gather };
                     return self
                         .check_scan(&lows, &cutoffs, &scan, entries)
                         .map_err(|why| format!("{query:?}: {why}"));
@@ -491,15 +492,14 @@ impl Oracle {
             let may_be_cut = is_full && rest.is_empty();
             let rows: Vec<_> = own.iter().map(|entry| (entry.time, entry.value.clone())).collect();
             let explains = |state: &KeyState| {
-                let right = state.rows(scan.from, scan.to, scan.reverse);
+                let right = scan.rows(state);
                 if may_be_cut { right.starts_with(&rows) } else { right == rows }
             };
             if may_be_cut && rows.is_empty() {
                 continue;
             }
             self.show(None, (key, low, cutoffs[&key]), explains).map_err(|states| {
-                let right: Vec<_> =
-                    states.iter().map(|state| state.rows(scan.from, scan.to, scan.reverse)).collect();
+                let right: Vec<_> = states.iter().map(|state| scan.rows(state)).collect();
                 format!("{} shows {rows:?}; right would be one of {right:?}", String::from_utf8_lossy(&name))
             })?;
         }
@@ -521,4 +521,12 @@ struct ScanCheck {
     to: i64,
     reverse: bool,
     limit: u64,
+    gather: Gather,
+}
+
+impl ScanCheck {
+    /// What the scan shows of a key.
+    fn rows(&self, state: &KeyState) -> Vec<(i64, OwnedValue)> {
+        state.gathered(self.from, self.to, self.reverse, self.gather)
+    }
 }
