@@ -179,10 +179,16 @@ pub const FLAGS: &[Flag] = &[
     Flag {
         name: "cache-bytes",
         value_name: "SIZE",
-        default: "128MiB",
-        help: "Memory of each core's cache of decoded blocks; 0 for none",
+        default: "",
+        help: "Memory of each core's cache of decoded blocks; 0 for none [default: the cores share a quarter of the \
+               memory]",
         repeatable: false,
-        set: |config, values| set_bytes(&mut config.cache_bytes, first(values), 0, 1 << 40),
+        set: |config, values| {
+            let mut bytes = 0;
+            set_bytes(&mut bytes, first(values), 0, 1 << 40)?;
+            config.cache_bytes = Some(bytes);
+            Ok(())
+        },
     },
     Flag {
         name: "max-query-memory",

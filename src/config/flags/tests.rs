@@ -45,7 +45,7 @@ fn each_flag_sets_what_it_names() {
         ("password-file", secret, |c| c.password.as_ref().is_some_and(|p| p.reveal() == b"geheim")),
         ("max-clients", "5", |c| c.max_clients == 5),
         ("memtable-bytes", "1MiB", |c| c.memtable_bytes == 1 << 20),
-        ("cache-bytes", "0", |c| c.cache_bytes == 0),
+        ("cache-bytes", "0", |c| c.cache_bytes == Some(0)),
         ("max-query-memory", "1GiB", |c| c.max_query_memory == 1 << 30),
         ("max-output-bytes", "2MiB", |c| c.max_output_bytes == 2 << 20),
         ("max-value-bytes", "16MiB", |c| c.max_value_bytes == 16 << 20),

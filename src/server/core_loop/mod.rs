@@ -5,6 +5,7 @@
 //! send per connection → one slice of background work → timers → wait. A turn does bounded work and never blocks but
 //! in its wait.
 
+mod block_reads;
 mod log_watch;
 mod sockets;
 
@@ -20,11 +21,12 @@ use crate::config::OnIoError;
 use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
 use crate::limits::TURN_BUDGET_NS;
-use crate::model::{ConnectionId, Dialect, FileRef, Lsn, OperationId};
-use crate::shard::{Event, ReadId, Shard, ShardRequest, Shortage};
+use crate::model::{ConnectionId, Dialect, Lsn, OperationId};
+use crate::shard::{Event, Shard, ShardRequest, Shortage};
 use crate::storage::wal::{WalIo, WalOutcome};
+use block_reads::BlockReads;
 use log_watch::LogWatch;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
@@ -56,15 +58,6 @@ pub(crate) enum CoreEnd {
     BackendFailed(Errno),
 }
 
-/// A block read under way.
-struct BlockRead {
-    file: FileRef,
-    offset: u64,
-    /// Bytes wanted in all.
-    bytes: usize,
-    filled: Vec<u8>,
-}
-
 /// See the module.
 pub(crate) struct CoreLoop<B: Backend> {
     backend: B,
@@ -75,7 +68,7 @@ pub(crate) struct CoreLoop<B: Backend> {
     completions: Vec<Completion>,
     arrivals: Vec<Arrival>,
     ready: VecDeque<ConnectionId>,
-    block_reads: BTreeMap<u64, BlockRead>,
+    block_reads: BlockReads,
     /// Log buffers to be filled again.
     wal_buffers: Vec<AlignedBuf>,
     sweep_due_ns: u64,
@@ -126,7 +119,7 @@ impl<B: Backend> CoreLoop<B> {
             completions: Vec::new(),
             arrivals: Vec::new(),
             ready: VecDeque::new(),
-            block_reads: BTreeMap::new(),
+            block_reads: BlockReads::default(),
             wal_buffers: Vec::new(),
             sweep_due_ns: now.monotonic_ns,
             publish_due_ns: 0,
@@ -272,39 +265,6 @@ impl<B: Backend> CoreLoop<B> {
         }
         self.log_watch.ended(id);
         self.shard.handle(self.now.monotonic_ns, Event::WalDone { id, outcome }, &mut self.net);
-    }
-
-    fn block_done(&mut self, id: u64, completion: Completion) {
-        let Some(mut read) = self.block_reads.remove(&id) else { return };
-        let result = match (completion.result, completion.buf) {
-            (Ok(Outcome::Transferred(0)), _) => Err("the file ends before the block".to_owned()),
-            (Ok(Outcome::Transferred(count)), OpBuf::Aligned(buf)) => {
-                read.filled.extend_from_slice(buf.get(..count).unwrap_or_default());
-                if read.filled.len() < read.bytes {
-                    return self.read_block(id, read);
-                }
-                Ok(read.filled)
-            }
-            (Err(errno), _) if errno.is_not_done() => return self.read_block(id, read),
-            (Err(errno), _) => Err(errno.to_string()),
-            (Ok(_), _) => unreachable!("a read brings its buffer back"),
-        };
-        if result.is_err() {
-            self.net.metrics.table.read_errors += 1;
-        }
-        self.shard.handle(
-            self.now.monotonic_ns,
-            Event::BlockRead { read: ReadId(id), result },
-            &mut self.net,
-        );
-    }
-
-    fn read_block(&mut self, id: u64, read: BlockRead) {
-        let offset = read.offset + read.filled.len() as u64;
-        let buf = AlignedBuf::zeroed(read.bytes - read.filled.len());
-        let op = Op::Read { file: read.file.clone(), offset, buf };
-        self.block_reads.insert(id, read);
-        self.backend.submit(Work::Block(id).token(), op);
     }
 
     fn take_control(&mut self) {
@@ -506,19 +466,7 @@ impl<B: Backend> CoreLoop<B> {
     fn settle(&mut self) {
         self.net.seqno = self.shard.seqno();
         self.net.acked = self.shard.acked();
-        for wanted in std::mem::take(&mut self.net.blocks_wanted) {
-            let handle = wanted.table.index.block(wanted.block);
-            let bytes = handle.bytes as usize;
-            self.net.metrics.table.block_reads += 1;
-            self.net.metrics.table.block_read_bytes += bytes as u64;
-            let read = BlockRead {
-                file: wanted.table.file.clone(),
-                offset: handle.offset,
-                bytes,
-                filled: Vec::new(),
-            };
-            self.read_block(wanted.read.0, read);
-        }
+        self.read_wanted_blocks();
         let shard = self.net.core;
         for request in std::mem::take(&mut self.net.shard_requests) {
             self.shared.tell_coordinator(match request {

@@ -15,10 +15,9 @@ use super::codec::ColumnError;
 use super::error::TableError;
 use super::index::BlockHandle;
 use crate::encoding::{Corruption, Reader, checksum_parts};
-use crate::limits::{BLOCK_BYTES_MAX, SERIES_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_TARGET, SERIES_BYTES_MAX};
 use crate::model::{SlotClass, TableId};
 use crate::storage::columns::Columns;
-use std::cmp::Ordering;
 use std::ops::Range;
 use std::path::Path;
 
@@ -42,7 +41,7 @@ pub(super) fn block_checksum(table: TableId, offset: u64, chunks: &[u8]) -> u32 
 pub struct Block {
     file: Box<Path>,
     offset: u64,
-    /// The chunks, without the checksum.
+    /// As in the file, the checksum included.
     bytes: Box<[u8]>,
     /// Series of the chunks; neighbours of one series share its bytes.
     series: Box<[u8]>,
@@ -61,6 +60,10 @@ struct ChunkPlace {
 }
 
 impl ChunkPlace {
+    /// The same in neighbours of one series and class alone.
+    fn group(self) -> (u32, SlotClass) {
+        (self.series_start, self.class)
+    }
     fn series(self, arena: &[u8]) -> &[u8] {
         let start = self.series_start as usize;
         arena.get(start..start + usize::from(self.series_bytes)).unwrap_or_default()
@@ -76,7 +79,7 @@ impl Block {
         file: &Path,
         table: TableId,
         handle: BlockHandle,
-        mut bytes: Vec<u8>,
+        bytes: Vec<u8>,
     ) -> Result<Self, TableError> {
         let damaged = |offset: usize, expected: &str, found: String| {
             Corruption::new(file, handle.offset + offset as u64, expected, found)
@@ -95,8 +98,7 @@ impl Block {
         }
         let reader =
             decode_chunks(chunks).map_err(|(offset, error)| damaged(offset, "a chunk", error.to_string()))?;
-        bytes.truncate(bytes.len() - CRC_BYTES);
-        let groups = Groups::of(&reader.chunks, &reader.series);
+        let groups = Groups::of(&reader.chunks, &reader.series, reader.groups);
         let (series, chunks) = (reader.series.into(), reader.chunks.into());
         Ok(Self { file: file.into(), offset: handle.offset, bytes: bytes.into(), series, chunks, groups })
     }
@@ -158,7 +160,7 @@ impl Block {
         ChunkHead::decode(&mut reader).expect("headers were verified when the block was decoded")
     }
     fn bytes_at_head(&self, place: ChunkPlace) -> &[u8] {
-        self.bytes.get(place.head as usize..).unwrap_or_default()
+        self.bytes.get(place.head as usize..self.bytes.len() - CRC_BYTES).unwrap_or_default()
     }
 }
 
@@ -171,16 +173,15 @@ struct Groups {
 }
 
 impl Groups {
-    fn of(chunks: &[ChunkPlace], arena: &[u8]) -> Self {
-        let key = |place: &ChunkPlace| (place.series_start, place.series_bytes, place.class);
+    /// Of chunks that make up `count` groups.
+    fn of(chunks: &[ChunkPlace], arena: &[u8], count: usize) -> Self {
+        let mut slots = vec![0; (2 * count).next_power_of_two()];
         let mut last = None;
-        let firsts: Vec<(u16, u64)> = (1..)
-            .zip(chunks)
-            .filter(|(_, place)| last.replace(key(place)) != Some(key(place)))
-            .map(|(number, place)| (number, hash(place.series(arena), place.class)))
-            .collect();
-        let mut slots = vec![0; (2 * firsts.len()).next_power_of_two()];
-        for (number, hash) in firsts {
+        for (number, place) in (1..).zip(chunks) {
+            if last.replace(place.group()) == Some(place.group()) {
+                continue;
+            }
+            let hash = hash(place.series(arena), place.class);
             let free = probes(hash, slots.len()).find(|slot| slots.get(*slot) == Some(&0));
             let slot = free.and_then(|slot| slots.get_mut(slot));
             *slot.expect("half of the slots stay free") = number;
@@ -207,7 +208,7 @@ fn probes(hash: u64, count: usize) -> impl Iterator<Item = usize> {
 /// Reads all chunk headers and checks their order; an error comes with its place.
 fn decode_chunks(bytes: &[u8]) -> Result<ChunkReader, (usize, ColumnError)> {
     let mut reader = Reader::new(bytes);
-    let mut chunks = ChunkReader::default();
+    let mut chunks = ChunkReader::sized_for(bytes.len());
     while reader.left() > 0 {
         let offset = reader.offset();
         chunks.next(&mut reader).map_err(|error| (offset, error))?;
@@ -240,11 +241,22 @@ pub(super) fn block_bytes_at(table: TableId, offset: u64, bytes: &[u8]) -> Optio
 struct ChunkReader {
     series: Vec<u8>,
     chunks: Vec<ChunkPlace>,
+    /// Series and classes so far.
+    groups: usize,
     /// Time of the last entry so far.
     last_time: i64,
 }
 
 impl ChunkReader {
+    /// One that seldom grows while it reads a block of so many bytes.
+    fn sized_for(bytes: usize) -> Self {
+        let bytes = bytes.min(BLOCK_BYTES_TARGET);
+        Self {
+            series: Vec::with_capacity(bytes / 4),
+            chunks: Vec::with_capacity(bytes / 64),
+            ..Self::default()
+        }
+    }
     fn next(&mut self, reader: &mut Reader<'_>) -> Result<(), ColumnError> {
         let previous = self.chunks.last().copied();
         let (series_start, series_bytes) = self.read_series(reader, previous)?;
@@ -256,17 +268,15 @@ impl ChunkReader {
         }
         let head_at = u32::try_from(head_at).map_err(|_| bad("a block of more than 4 GiB"))?;
         let place = ChunkPlace { series_start, series_bytes, class: head.class, head: head_at };
-        if let Some(previous) = previous {
+        let same_group = previous.is_some_and(|previous| previous.group() == place.group());
+        let ascends = previous.is_none_or(|previous| {
             let key = |place: ChunkPlace| (place.series(&self.series), place.class);
-            let ascends = match key(previous).cmp(&key(place)) {
-                Ordering::Less => true,
-                Ordering::Equal => self.last_time <= head.first_time,
-                Ordering::Greater => false,
-            };
-            if !ascends {
-                return Err(bad("chunks out of order"));
-            }
+            if same_group { self.last_time <= head.first_time } else { key(previous) < key(place) }
+        });
+        if !ascends {
+            return Err(bad("chunks out of order"));
         }
+        self.groups += usize::from(!same_group);
         self.last_time = head.last_time;
         self.chunks.push(place);
         Ok(())
