@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod args;
+mod backup;
 mod bench;
 mod check;
 mod connect;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Compact(connect) => keys::compact(&connect),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Repair(args) => repair::run(&args),

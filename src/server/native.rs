@@ -79,7 +79,11 @@ impl Desk<'_> {
             Request::ScanCredit { credit } => self.native_credit(id, header.request_id, credit),
             Request::ScanCancel => self.native_cancel(id, header.request_id),
             Request::Stats => self.stats(id, header),
-            Request::Flush | Request::Compact => self.admin(id, header, matches!(request, Request::Compact)),
+            Request::Flush => self.admin(id, header, |done| ToCoordinator::FlushAll { done }),
+            Request::Compact => self.admin(id, header, |done| ToCoordinator::CompactAll { done }),
+            Request::Checkpoint { name } => {
+                self.admin(id, header, |done| ToCoordinator::Checkpoint { name, done });
+            }
             Request::Routes => self.fail(id, header, Status::Unsupported, "ROUTES is reserved"),
         }
     }
@@ -265,8 +269,8 @@ impl Desk<'_> {
         self.respond(id, header, &Response::Stats(pairs));
     }
 
-    /// FLUSH and COMPACT: the coordinator works on them; the reply comes when it is done.
-    fn admin(&mut self, id: ConnectionId, header: &FrameHeader, compact: bool) {
+    /// FLUSH, COMPACT and CHECKPOINT: the coordinator works on them; the reply comes when it is done.
+    fn admin(&mut self, id: ConnectionId, header: &FrameHeader, message: impl FnOnce(Done) -> ToCoordinator) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         let sequence = connection.slots.open_native(dialect_of(header));
         let operation = OperationId { connection: id, sequence, part: 0 };
@@ -277,11 +281,7 @@ impl Desk<'_> {
                 shared.ring(core);
             }
         });
-        self.net.shared.tell_coordinator(if compact {
-            ToCoordinator::CompactAll { done }
-        } else {
-            ToCoordinator::FlushAll { done }
-        });
+        self.net.shared.tell_coordinator(message(done));
     }
 
     /// The coordinator has done, or failed to do, what a client asked for.

@@ -565,7 +565,7 @@ fn facts_of(
     StoreSnapshot {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         store: opened.store.to_string(),
-        data: config.data.display().to_string(),
+        data: std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone()).display().to_string(),
         time_unit: opened.unit.to_string(),
         sync: config.sync.to_string(),
         listen: listen.iter().map(SocketAddr::to_string).collect(),
