@@ -202,3 +202,19 @@ fn live_lines_come_as_often_as_asked_for() {
         assert_eq!(ran.status, Some(2), "{}", ran.words());
     }
 }
+
+#[test]
+fn a_file_of_byte_strings_is_replayed() {
+    // The readings of a whole data set could be replayed but for those that are no numbers.
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&folder.path().join("store"), &["--sync", "none"]);
+    std::fs::write(folder.path().join("in.csv"), "series,timestamp_ms,value\na,1,x,y\nb,-2,\na,3,z\n")
+        .unwrap();
+    let ran =
+        bench(folder.path(), "replay -q --file in.csv --values bytes --json out.json", &daemon.address());
+    assert_eq!(ran.status, Some(0), "{}", ran.words());
+    assert_eq!(result(folder.path(), "out.json").ops["write"].values, 3);
+    let ran =
+        bench(folder.path(), "replay -q --file in.csv --values bytes --protocol resp", &daemon.address());
+    assert!(ran.status == Some(2) && ran.stderr.contains("samples of TS.* and rows are numbers"));
+}
