@@ -51,6 +51,7 @@ pub use sweep::{Objective, rates, sweep};
 pub use target::Target;
 pub use verify::{Verification, verify};
 pub use workload::{
-    Churn, Dialect, KeyPattern, KeyStyle, KvOptions, Lateness, MixOptions, Order, QueryKind, QueryOptions,
-    ReadKind, ReplayOptions, ReplaySample, SampleSource, TsbsOptions, ValueKind, WorkloadOptions,
+    Churn, Dialect, KeyPattern, KeyStyle, KvKind, KvOptions, Lateness, MixOptions, Order, QueryKind,
+    QueryOptions, ReadKind, Recency, ReplayOptions, ReplaySample, RowShape, SampleSource, TsbsOptions,
+    ValueKind, WorkloadOptions,
 };
