@@ -240,7 +240,8 @@ impl Server {
             }
             return Ok(());
         }
-        let is_other = matches!(connection.input[..6], [b'*', b'1' | b'2', ..] | [b'*', b'3', _, _, b'$', b'6']);
+        let is_other =
+            matches!(connection.input[..6], [b'*', b'1' | b'2', ..] | [b'*', b'3', _, _, b'$', b'6']);
         if connection.begun == 0 && is_other {
             return self.introduced(index);
         }
