@@ -10,8 +10,7 @@ use tskv::model::{
     Command, EntryOp, FileRef, Lsn, SegmentSeq, Seqno, Slot, SlotClass, StoreId, StreamId, TableId, Value,
 };
 use tskv::protocol::binary::{
-    FrameHeader, FrameLimits, Framed, Opcode, Request, RequestLimits, decode_frame, decode_request,
-    encode_request,
+    FrameLimits, Framed, Request, RequestLimits, decode_frame, decode_request, encode_request,
 };
 use tskv::protocol::resp::{CommandContext, ParseState, Parsed, RespLimits, parse, parse_command};
 use tskv::storage::memtable::{Memtable, series_hash};
@@ -33,9 +32,8 @@ fn protocol_parse(criterion: &mut Criterion) {
         resp.extend_from_slice(b"*3\r\n$3\r\nSET\r\n$14\r\n");
         resp.extend_from_slice(&series);
         resp.extend_from_slice(b"\r\n$8\r\n12345678\r\n");
-        let header = FrameHeader { opcode: Opcode::Put as u8, has_checksum: false, request_id: id };
         let put = Command::Put { series: &series, slot: Slot::Time(7), value: Value::F64(1.5) };
-        encode_request(&mut native, &header, &Request::Data(put));
+        encode_request(&mut native, id, false, &Request::Data(put));
     }
     let context = CommandContext { now: 0, value_bytes_max: 1 << 20 };
     group.bench_function("resp_set", |bencher| {

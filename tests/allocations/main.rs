@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use tskv::config::{Config, Cores};
 use tskv::model::{Command, Slot, Value};
-use tskv::protocol::binary::{FrameHeader, Opcode, Request, encode_request};
+use tskv::protocol::binary::{Request, encode_request};
 
 /// Requests of each kind that are counted.
 const REQUESTS: u64 = 4_000;
@@ -143,10 +143,9 @@ fn resp(words: &[&str]) -> Vec<u8> {
     bytes
 }
 
-fn native(opcode: Opcode, command: Command<'_>) -> Vec<u8> {
-    let header = FrameHeader { opcode: opcode as u8, has_checksum: false, request_id: 1 };
+fn native(command: Command<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_request(&mut bytes, &header, &Request::Data(command));
+    encode_request(&mut bytes, 1, false, &Request::Data(command));
     bytes
 }
 
@@ -160,13 +159,13 @@ fn requests_of_known_connections_and_keys_allocate_nothing() {
     let gets: Vec<_> = keys.iter().map(|key| resp(&["GET", key])).collect();
     let put = |key: &String| {
         let (series, slot, value) = (key.as_bytes(), Slot::Time(1_000), Value::F64(1.5));
-        native(Opcode::Put, Command::Put { series, slot, value })
+        native(Command::Put { series, slot, value })
     };
     let series: Vec<_> = (0..64).map(|series| format!("series:{series:04}")).collect();
     let puts: Vec<_> = series.iter().map(put).collect();
     let reads: Vec<_> = series
         .iter()
-        .map(|series| native(Opcode::GetAt, Command::GetAt { series: series.as_bytes(), time: 1_000 }))
+        .map(|series| native(Command::GetAt { series: series.as_bytes(), time: 1_000 }))
         .collect();
     let mut findings = Vec::new();
     for (name, requests, reply_bytes) in [
