@@ -74,6 +74,17 @@ Prints series,timestamp,value a line, without a header.")]
     Scan(ScanArgs),
     /// Show what the daemon is doing
     Stats(StatsArgs),
+    /// Show slow requests and where their time went
+    #[command(after_help = "Examples:
+  tskv slowlog                            the last ten, newest first
+  tskv slowlog --all
+  tskv slowlog --reset                    forget them
+
+total = queue (others came first) + wal (the log was not yet durable) + read (blocks were read, or others
+on the same series came first) + forward (to the core that owns the key, and back) + send (until the
+kernel had taken the reply). The daemon notes what takes longer than its --slowlog-slower-than. The
+metric tskv_request_phase_seconds has the same split of all requests.")]
+    Slowlog(SlowlogArgs),
     /// Write all memtables to tables, and wait
     Flush(Connect),
     /// Flush and merge everything into as few tables as possible, and wait
@@ -281,6 +292,21 @@ pub(super) struct ScanArgs {
         requires = "aggregate"
     )]
     pub(super) align: i64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SlowlogArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
+    pub(super) count: u32,
+    /// All that the daemon holds
+    #[arg(long, conflicts_with = "count")]
+    pub(super) all: bool,
+    /// Forget all instead
+    #[arg(long, conflicts_with_all = ["count", "all"])]
+    pub(super) reset: bool,
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,7 @@ mod output;
 mod repair;
 pub mod serve;
 mod simulate;
+mod slowlog;
 
 pub use args::ServeArgs;
 
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Delete(args) => keys::delete(&args),
         Command::Scan(args) => keys::scan(&args),
         Command::Stats(args) => keys::stats(&args),
+        Command::Slowlog(args) => slowlog::run(&args),
         Command::Flush(connect) => keys::flush(&connect),
         Command::Compact(connect) => keys::compact(&connect),
         Command::Import(args) => import::run(&args),

@@ -282,6 +282,31 @@ pub const FLAGS: &[Flag] = &[
         },
     },
     Flag {
+        name: "slowlog-slower-than",
+        value_name: "DURATION|off",
+        default: "10ms",
+        help: "Requests that take longer, from their arrival until their reply has left, are noted in the slow log with \
+               where the time went: `tskv slowlog`, or SLOWLOG GET",
+        repeatable: false,
+        set: |config, values| {
+            config.slowlog_slower_than = match first(values) {
+                "off" => None,
+                text => Some(parse_duration(text)?),
+            };
+            Ok(())
+        },
+    },
+    Flag {
+        name: "slowlog-len",
+        value_name: "N",
+        default: "128",
+        help: "Requests that the slow log holds; the oldest goes first",
+        repeatable: false,
+        set: |config, values| {
+            set_number(&mut config.slowlog_len, first(values), 0, limits::SLOWLOG_LEN_MAX as u64)
+        },
+    },
+    Flag {
         name: "background-threads",
         value_name: "N",
         default: "2",

@@ -77,6 +77,10 @@ pub struct Config {
     pub max_output_bytes: usize,
     /// Received but unserved bytes of all connections together. Full: reading pauses.
     pub max_query_memory: usize,
+    /// Requests that take longer are noted in the slow log; `None`: none is.
+    pub slowlog_slower_than: Option<Duration>,
+    /// Requests that the slow log holds.
+    pub slowlog_len: usize,
     /// Threads for flush and compaction.
     pub background_threads: usize,
     /// What is logged to stderr.
@@ -110,6 +114,8 @@ impl Default for Config {
             on_io_error: OnIoError::Exit,
             max_output_bytes: limits::OUTPUT_BYTES_MAX,
             max_query_memory: 512 << 20,
+            slowlog_slower_than: Some(Duration::from_millis(10)),
+            slowlog_len: 128,
             background_threads: 2,
             log_level: log::LevelFilter::Info,
         }

@@ -40,6 +40,7 @@ pub use collector::{LiveOp, LiveSecond};
 pub use error::LoadError;
 pub use latency::{LATENCY_NS_MAX, LatencyHistogram, LatencySummary};
 pub use live::live_line;
+pub use resp_client::{RespValue, ask};
 pub use result::{
     Environment, OpResult, Repetition, RepetitionOp, RunConfig, RunResult, SCHEMA_VERSION, Second, SecondOp,
     ServerReport, SweepPoint, Tool, Verdict,

@@ -1,5 +1,6 @@
 //! Native frames: decoding, and what each request asks of the shards.
 
+use super::blame::Head;
 use super::core_loop::Control;
 use super::desk::{Desk, Look, entries_of, kind_of};
 use super::net::native_header;
@@ -135,6 +136,8 @@ impl Desk<'_> {
 
     fn native_data(&mut self, id: ConnectionId, header: &FrameHeader, command: Command<'_>) {
         self.count(id, kind_of(&command), entries_of(&command));
+        let words = 1 + usize::try_from(entries_of(&command)).unwrap_or(usize::MAX).max(1);
+        let head = Head::new(kind_of(&command).name().as_bytes(), command.key().unwrap_or_default(), words);
         // A batch is whole or absent, so it runs at once; what it costs is taken from what its connection may do next.
         self.spent += usize::try_from(entries_of(&command)).unwrap_or(usize::MAX) / ENTRIES_PER_COMMAND;
         let dialect = dialect_of(header);
@@ -163,6 +166,7 @@ impl Desk<'_> {
                 self.execute(OperationId { connection: id, sequence, part: 0 }, dialect, &command);
             }
         }
+        self.remember(id, || head);
     }
 
     /// A batch, split by owner. Each shard keeps or loses its part as a whole.
@@ -191,6 +195,7 @@ impl Desk<'_> {
 
     fn native_scan(&mut self, id: ConnectionId, header: &FrameHeader, request: ScanRequest, credit: u32) {
         self.count(id, RequestKind::Scan, 0);
+        let head = Head::new(b"scan", &request.keys.start, 2);
         let router = self.net.router.clone();
         let credit = credit.min(self.scan_credit_max());
         let Some(connection) = self.net.connections.get_mut(id) else { return };
@@ -217,6 +222,7 @@ impl Desk<'_> {
         let operation = OperationId { connection: id, sequence, part: 0 };
         self.execute_on(shard, operation, dialect, &command);
         self.credit(shard, operation, credit);
+        self.remember(id, || head);
     }
 
     /// Chunks that a scan may send without an answer: as many as a client may leave unread.

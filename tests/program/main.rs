@@ -12,6 +12,7 @@ mod odd_starts;
 mod protection;
 mod retention;
 mod serving;
+mod slowlog;
 #[path = "../support/mod.rs"]
 mod support;
 mod usage;

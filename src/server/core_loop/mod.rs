@@ -9,6 +9,7 @@ mod block_reads;
 mod log_watch;
 mod sockets;
 
+use super::blame::LogTimes;
 use super::clients::client_lines;
 use super::connection::Closing;
 use super::desk::Desk;
@@ -92,6 +93,8 @@ pub(crate) struct CoreLoop<B: Backend> {
     /// Connections whose next reply waits for the log; looked at again when it has got further than `log_seen`.
     awaiting_log: Vec<ConnectionId>,
     log_seen: Lsn,
+    /// When the log got how far.
+    log_times: LogTimes,
 }
 
 impl<B: Backend> CoreLoop<B> {
@@ -136,6 +139,7 @@ impl<B: Backend> CoreLoop<B> {
             blocked: Vec::new(),
             awaiting_log: Vec::new(),
             log_seen: Lsn(0),
+            log_times: LogTimes::default(),
         }
     }
 
@@ -158,6 +162,7 @@ impl<B: Backend> CoreLoop<B> {
             return Some(CoreEnd::BackendFailed(errno));
         }
         self.now = self.backend.now();
+        self.net.now_ns = self.now.monotonic_ns;
         self.net.metrics.turns.turns += 1;
         self.take_completions();
         self.take_control();
@@ -353,8 +358,9 @@ impl<B: Backend> CoreLoop<B> {
 
     /// Runs requests of the connections that have some, in turns, within the budget.
     fn run_requests(&mut self) {
-        let blocked = std::mem::take(&mut self.blocked);
-        blocked.into_iter().for_each(|id| self.make_ready(id));
+        let mut blocked = std::mem::take(&mut self.blocked);
+        blocked.drain(..).for_each(|id| self.make_ready(id));
+        self.blocked = blocked;
         let deadline = self.now.monotonic_ns.saturating_add(TURN_BUDGET_NS);
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
