@@ -50,7 +50,7 @@ fn a_backup_made_under_load_holds_all_that_was_acknowledged_before() {
     daemon.ok(&["delete", "--everything"]);
     drop(daemon);
     fs::remove_dir_all(directory.path().join("store")).unwrap();
-    let second = Daemon::start(&target, NO_FLAGS);
+    let second = Daemon::start(&target, &NO_FLAGS);
     for number in 1..=before {
         let (key, value) = (format!("k{number}"), number.to_string());
         let reply = second.resp(&[b"GET", key.as_bytes()]);
@@ -63,7 +63,7 @@ fn a_backup_made_under_load_holds_all_that_was_acknowledged_before() {
 fn a_backup_goes_where_it_is_told_and_nowhere_else() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("store");
-    let daemon = Daemon::start(&data, NO_FLAGS);
+    let daemon = Daemon::start(&data, &NO_FLAGS);
     daemon.ok(&["put", "cpu", "1", "2.5"]);
     let links = |at: &Path| {
         let tables = fs::read_dir(at.join("tables")).unwrap();
@@ -79,7 +79,7 @@ fn a_backup_goes_where_it_is_told_and_nowhere_else() {
     let output = backup(&daemon, &["--copy"], &copied);
     assert!(output.status.success(), "{}", told(&output));
     assert_eq!(links(&copied), [1], "bytes of its own");
-    let scanned = |at: &Path| Daemon::start(at, NO_FLAGS).ok(&["scan", "cpu"]);
+    let scanned = |at: &Path| Daemon::start(at, &NO_FLAGS).ok(&["scan", "cpu"]);
     assert_eq!((scanned(&shared), scanned(&copied)), (b"cpu,1,2.5\n".to_vec(), b"cpu,1,2.5\n".to_vec()));
 
     let output = backup(&daemon, &[], &shared);
@@ -92,7 +92,7 @@ fn a_backup_goes_where_it_is_told_and_nowhere_else() {
     assert!(checked.status.success(), "{}", told(&checked));
     // It is no foreign thing in the store either, and survives restarts of it.
     drop(daemon);
-    let daemon = Daemon::start(&data, NO_FLAGS);
+    let daemon = Daemon::start(&data, &NO_FLAGS);
     drop(daemon);
     let checked = tskv().arg("check").arg(&data).output().unwrap();
     assert!(checked.status.success() && !told(&checked).contains("foreign"), "{}", told(&checked));

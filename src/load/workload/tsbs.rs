@@ -602,7 +602,8 @@ pub(in crate::load) mod tests {
         let by_series = samples(&TsbsOptions { order: Order::Series, ..options.clone() }, ALONE);
         let key = |sample: &Sample| (sample.tick, sample.host.index, sample.field);
         let (mut sorted, mut expected) = (by_series, all.clone());
-        (sorted.sort_by_key(key), expected.sort_by_key(key));
+        sorted.sort_by_key(key);
+        expected.sort_by_key(key);
         assert_eq!(sorted, expected);
     }
 }
