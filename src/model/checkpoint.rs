@@ -37,6 +37,7 @@ mod tests {
 
     #[test]
     fn a_name_cannot_lead_out_of_its_directory() {
+        // Any client could have files written anywhere.
         for name in ["a", "backup-2026-11-23_10.30", &"x".repeat(64)] {
             assert_eq!(CheckpointName::new(name).map(|name| name.to_string()).as_deref(), Some(name));
         }

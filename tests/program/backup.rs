@@ -61,6 +61,7 @@ fn a_backup_made_under_load_holds_all_that_was_acknowledged_before() {
 
 #[test]
 fn a_backup_goes_where_it_is_told_and_nowhere_else() {
+    // One that overwrites an older one, or shares bytes where its own were asked for, fails when it is needed.
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("store");
     let daemon = Daemon::start(&data, &NO_FLAGS);
