@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod args;
+mod backup;
 mod bench;
 mod check;
 mod connect;
@@ -23,6 +24,7 @@ mod output;
 mod repair;
 pub mod serve;
 mod simulate;
+mod slowlog;
 
 pub use args::ServeArgs;
 
@@ -42,10 +44,12 @@ pub fn main() -> ExitCode {
         Command::Delete(args) => keys::delete(&args),
         Command::Scan(args) => keys::scan(&args),
         Command::Stats(args) => keys::stats(&args),
+        Command::Slowlog(args) => slowlog::run(&args),
         Command::Flush(connect) => keys::flush(&connect),
         Command::Compact(connect) => keys::compact(&connect),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Repair(args) => repair::run(&args),

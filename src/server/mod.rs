@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod admission;
+mod blame;
 mod clients;
 mod connection;
 mod core_loop;
@@ -18,6 +19,7 @@ mod scan_relay;
 mod session;
 mod shared;
 mod slots;
+mod slow_log;
 mod status;
 mod tokens;
 

@@ -3,6 +3,7 @@
 
 use super::mailbox::Bell;
 use super::pages::Cursors;
+use super::slow_log::SlowLog;
 use crate::config::{Config, Password};
 use crate::io::{BackendChoice, Files};
 use crate::jobs::{StatusBoard, ToCoordinator};
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     /// Addresses that clients connect to.
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) cursors: Cursors,
+    pub(crate) slow_log: SlowLog,
     coordinator: Sender<ToCoordinator>,
     board: StatusBoard,
     files: Arc<dyn Files>,
@@ -68,6 +70,7 @@ impl Shared {
             board,
             files,
             cursors: Cursors::default(),
+            slow_log: SlowLog::default(),
             clients_ever: AtomicI64::new(0),
             clients: AtomicUsize::new(0),
             query_memory: AtomicUsize::new(0),
@@ -156,6 +159,7 @@ impl Shared {
         facts.retention_dropped_tables = jobs.retention_dropped_tables_total;
         facts.retention_next_drop_bytes = jobs.retention_next_drop_bytes;
         facts.retention_next_drop_seconds = jobs.retention_next_drop_seconds;
+        facts.slow_requests = self.slow_log.count();
         facts.disk_full = jobs.out_of_space;
         facts.disk_free_bytes = self.files.bytes_free().unwrap_or_default();
         facts

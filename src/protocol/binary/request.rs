@@ -22,7 +22,8 @@ use super::wire::{end, flag, key_bound, put_bytes, put_slot, put_value, series, 
 use crate::encoding::{ReadError, Reader, put_varint};
 use crate::limits::{BATCH_ENTRIES_MAX, SCAN_CREDIT_MAX, VALUE_BYTES_DEFAULT};
 use crate::model::{
-    Aggregator, BucketGrid, Command, DeleteScope, KeyError, KeyRange, ScanAnswer, ScanRequest, StoredEntry,
+    Aggregator, BucketGrid, CheckpointName, Command, DeleteScope, KeyError, KeyRange, ScanAnswer,
+    ScanRequest, StoredEntry,
 };
 use std::fmt;
 
@@ -61,6 +62,8 @@ pub enum Request<'a> {
     Compact,
     /// Reserved; refused.
     Routes,
+    /// Answered with [`super::Response::Done`] when the checkpoint is durable.
+    Checkpoint { name: CheckpointName },
 }
 
 /// What values may come in.
@@ -163,6 +166,7 @@ pub fn decode_request<'a>(
         Opcode::Flush => Request::Flush,
         Opcode::Compact => Request::Compact,
         Opcode::Routes => Request::Routes,
+        Opcode::Checkpoint => Request::Checkpoint { name: checkpoint_name(&mut reader)? },
     };
     end(&reader)?;
     Ok(request)
@@ -253,6 +257,11 @@ fn buckets(reader: &mut Reader<'_>) -> Result<ScanAnswer, PayloadError> {
     }
 }
 
+fn checkpoint_name(reader: &mut Reader<'_>) -> Result<CheckpointName, PayloadError> {
+    let name = std::str::from_utf8(reader.prefixed()?).ok().and_then(CheckpointName::new);
+    name.ok_or(PayloadError::Text { what: "checkpoint name" })
+}
+
 fn credit(reader: &mut Reader<'_>) -> Result<u32, PayloadError> {
     match u32::try_from(reader.varint()?) {
         Ok(credit @ 0..=SCAN_CREDIT_MAX) => Ok(credit),
@@ -276,6 +285,7 @@ pub fn encode_request(out: &mut Vec<u8>, request_id: u64, has_checksum: bool, re
         Request::Data(command) => put_command(out, command),
         Request::Scan { request, credit } => put_scan(out, request, *credit),
         Request::ScanCredit { credit } => put_varint(out, u64::from(*credit)),
+        Request::Checkpoint { name } => put_bytes(out, name.as_str().as_bytes()),
         Request::ScanCancel | Request::Stats | Request::Flush | Request::Compact | Request::Routes => {}
     });
 }
@@ -298,6 +308,7 @@ fn opcode_of(request: &Request<'_>) -> Opcode {
         Request::Flush => Opcode::Flush,
         Request::Compact => Opcode::Compact,
         Request::Routes => Opcode::Routes,
+        Request::Checkpoint { .. } => Opcode::Checkpoint,
     }
 }
 
