@@ -7,6 +7,7 @@ mod connection;
 mod core_loop;
 mod desk;
 mod mailbox;
+mod moves;
 mod native;
 mod net;
 mod node;

@@ -60,6 +60,22 @@ impl Desk<'_> {
             self.net.metrics.stalls.mailbox += 1;
             return Look::Blocked;
         }
+        let is_held = match &request {
+            Request::Data(command) => self.net.router.holds_back(command),
+            Request::Scan { request, .. } => self.net.router.holds_some_of(&request.keys),
+            Request::Ping { .. }
+            | Request::Hello { .. }
+            | Request::Auth { .. }
+            | Request::ScanCredit { .. }
+            | Request::ScanCancel
+            | Request::Stats
+            | Request::Flush
+            | Request::Compact
+            | Request::Routes => false,
+        };
+        if is_held {
+            return Look::Blocked;
+        }
         self.native_request(id, &header, request);
         Look::Consumed(consumed)
     }
@@ -207,8 +223,9 @@ impl Desk<'_> {
             );
         }
         let sequence = connection.slots.open_native(dialect);
-        let relay = ScanRelay::new(sequence, header.request_id, request, credit, &router);
-        let (shard, command) = (relay.shard, Command::Scan(relay.shard_request(&router)));
+        let mut relay = ScanRelay::new(sequence, header.request_id, request, credit, &router);
+        let command = Command::Scan(relay.shard_request(&router));
+        let shard = relay.shard;
         connection.scans.push(relay);
         let operation = OperationId { connection: id, sequence, part: 0 };
         self.execute_on(shard, operation, dialect, &command);

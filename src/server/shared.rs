@@ -1,7 +1,9 @@
 //! What all cores of the daemon know: configuration, identity of the store, where the coordinator is, and one place per
 //! core where it leaves its counters for whoever reports.
 
+use super::core_loop::Control;
 use super::mailbox::Bell;
+use super::moves::{MoveBoard, MoveError, MoveMessage, MoveOrder};
 use super::pages::Cursors;
 use crate::config::{Config, Password};
 use crate::io::{BackendChoice, Files};
@@ -23,6 +25,10 @@ pub(crate) struct Shared {
     /// Addresses that clients connect to.
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) cursors: Cursors,
+    /// To each core.
+    controls: Vec<Sender<Control>>,
+    /// Boundaries, and how they move.
+    pub(crate) moves: MoveBoard,
     coordinator: Sender<ToCoordinator>,
     board: StatusBoard,
     files: Arc<dyn Files>,
@@ -51,6 +57,7 @@ pub(crate) struct SharedParts {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) coordinator: Sender<ToCoordinator>,
     pub(crate) bells: Arc<[Bell]>,
+    pub(crate) controls: Vec<Sender<Control>>,
     pub(crate) facts: StoreSnapshot,
     pub(crate) board: StatusBoard,
     pub(crate) files: Arc<dyn Files>,
@@ -59,11 +66,24 @@ pub(crate) struct SharedParts {
 
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
-        let SharedParts { config, store, unit, listen, coordinator, bells, facts, board, files, started_ns } =
-            parts;
+        let SharedParts {
+            config,
+            store,
+            unit,
+            listen,
+            coordinator,
+            bells,
+            controls,
+            facts,
+            board,
+            files,
+            started_ns,
+        } = parts;
         let password_digest = config.password.as_ref().map(digest_of);
         Self {
             snapshots: bells.iter().map(|_| Mutex::new(None)).collect(),
+            controls,
+            moves: MoveBoard::new(&facts.boundaries),
             coordinator,
             board,
             files,
@@ -165,6 +185,37 @@ impl Shared {
         if self.coordinator.send(message).is_err() {
             log::debug!("the coordinator has stopped");
         }
+    }
+    /// Tells a core something, and wakes it.
+    pub(crate) fn tell_core(&self, core: u16, message: Control) {
+        let core = usize::from(core);
+        if let (Some(control), Some(bell)) = (self.controls.get(core), self.bells.get(core)) {
+            bell.deliver(|| control.send(message).is_ok());
+        }
+    }
+    /// Begins to move boundary `index` to `key`.
+    ///
+    /// # Errors
+    /// When it cannot be moved there, or not now.
+    pub(crate) fn begin_move(&self, index: usize, key: &[u8], why: String) -> Result<u64, MoveError> {
+        let order = self.moves.order(index, key, why)?;
+        let number = order.number;
+        self.tell_core(order.from, Control::Move(MoveMessage::Begin(order)));
+        Ok(number)
+    }
+    /// A move is over, and every core has been told.
+    pub(crate) fn move_ended(
+        &self,
+        order: &MoveOrder,
+        refusal: Option<&'static str>,
+        began_ns: u64,
+        now_ns: u64,
+    ) {
+        if refusal.is_none() {
+            let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            facts.boundaries = order.boundaries.to_vec();
+        }
+        self.moves.ended(order, refusal, began_ns, now_ns);
     }
     /// Notes which backend the cores use.
     pub(crate) fn set_backend(&self, choice: &BackendChoice) {

@@ -17,6 +17,7 @@ pub mod aggregate;
 mod block_cache;
 mod effect;
 mod event;
+mod handover;
 mod operations;
 mod park;
 mod point;
@@ -30,6 +31,7 @@ mod write;
 
 pub use effect::{Effects, ReadId, ShardRequest};
 pub use event::{Event, Shortage};
+pub use handover::{Handover, Leave, TakeOver};
 
 use crate::limits::MEMTABLES_FROZEN_MAX;
 use crate::model::{Command, KeyRange, Lsn, ReplyError, SegmentSeq, Seqno};
@@ -39,6 +41,7 @@ use crate::storage::sstable::TableError;
 use crate::storage::version::Version;
 use crate::storage::wal::{StreamOptions, StreamWriter, SyncPolicy, WalIo};
 use block_cache::BlockCache;
+use handover::{Leaving, Lent};
 use park::{ParkId, ParkState, Parking};
 use read::{Capture, Flights, Pins};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -122,13 +125,27 @@ struct Memory {
     active: Memtable,
     /// Oldest first.
     frozen: VecDeque<Frozen>,
+    /// Of other shards; with keys that were handed over to this one.
+    borrowed: Vec<Lent>,
     version: Arc<Version>,
+}
+
+impl Memory {
+    /// All memtables but the active one.
+    fn read_only(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        let frozen = self.frozen.iter().map(|frozen| &frozen.memtable);
+        frozen.chain(self.borrowed.iter().map(|lent| &lent.memtable))
+    }
 }
 
 /// See the module.
 pub struct Shard {
     options: ShardOptions,
-    keys: KeyRange,
+    keys: Arc<KeyRange>,
+    /// Keys that it is about to hand over.
+    leaving: Option<Leaving>,
+    /// The highest seqno that a shard had which handed keys over to this one.
+    taken_over: Seqno,
     log: StreamWriter,
     memory: Memory,
     cache: BlockCache,
@@ -212,9 +229,11 @@ impl Shard {
     #[must_use]
     pub fn new(options: ShardOptions, version: Arc<Version>) -> Self {
         Self {
-            keys: options.keys.clone(),
+            keys: Arc::new(options.keys.clone()),
+            leaving: None,
+            taken_over: Seqno(0),
             log: StreamWriter::new(options.stream),
-            memory: Memory { active: Memtable::new(1), frozen: VecDeque::new(), version },
+            memory: Memory { active: Memtable::new(1), frozen: VecDeque::new(), borrowed: Vec::new(), version },
             cache: BlockCache::new(options.cache_bytes),
             flights: Flights::default(),
             parking: Parking::default(),
@@ -255,7 +274,7 @@ impl Shard {
             }
             Event::Version { version, flushed, retired } => {
                 self.next_seqno = self.next_seqno.max(Seqno(version.seqno_max().0 + 1));
-                self.memory.version = version;
+                self.see_version(version, fx);
                 for segment in retired {
                     self.releasing.remove(&segment);
                     self.log.release(segment);

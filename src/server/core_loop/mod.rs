@@ -6,13 +6,16 @@
 //! in its wait.
 
 mod log_watch;
+mod moving;
 mod sockets;
 
 use super::clients::client_lines;
 use super::connection::Closing;
 use super::desk::Desk;
 use super::mailbox::{Arrival, ForwardedReply, ForwardedRequest, ReplySummary, RequestBody};
+use super::moves::MoveMessage;
 use super::net::{FollowUp, FollowUpBody, Net};
+use super::pages::PAGE_KEYS;
 use super::shared::Shared;
 use super::tokens::Work;
 use crate::buffer::AlignedBuf;
@@ -24,6 +27,7 @@ use crate::model::{ConnectionId, Dialect, FileRef, Lsn, OperationId};
 use crate::shard::{Event, ReadId, Shard, ShardRequest, Shortage};
 use crate::storage::wal::{WalIo, WalOutcome};
 use log_watch::LogWatch;
+use moving::Moving;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -41,6 +45,8 @@ const SHUTDOWN_NS: u64 = 3_000_000_000;
 pub(crate) enum Control {
     /// From the coordinator.
     Shard(ToShard),
+    /// From another core, or whoever decides: about keys that move.
+    Move(MoveMessage),
     /// A reply to an operation of this core's connections that the coordinator worked on.
     Done { operation: crate::model::OperationId, error: Option<String> },
 }
@@ -99,6 +105,7 @@ pub(crate) struct CoreLoop<B: Backend> {
     /// Connections whose next reply waits for the log; looked at again when it has got further than `log_seen`.
     awaiting_log: Vec<ConnectionId>,
     log_seen: Lsn,
+    moving: Moving,
 }
 
 impl<B: Backend> CoreLoop<B> {
@@ -143,6 +150,7 @@ impl<B: Backend> CoreLoop<B> {
             blocked: Vec::new(),
             awaiting_log: Vec::new(),
             log_seen: Lsn(0),
+            moving: Moving::default(),
         }
     }
 
@@ -179,6 +187,7 @@ impl<B: Backend> CoreLoop<B> {
             self.shard.handle(self.now.monotonic_ns, Event::Slice, &mut self.net);
             self.settle();
         }
+        self.go_on_moving();
         self.maintain();
         self.publish_counters();
         self.end()
@@ -236,7 +245,7 @@ impl<B: Backend> CoreLoop<B> {
         let sweep = (self.net.connections.count() > 0).then_some(self.sweep_due_ns);
         let publish = self.unpublished.then_some(self.publish_due_ns);
         let closing = self.closing_since_ns.map(|since| since.saturating_add(SHUTDOWN_NS));
-        let timers = [sweep, publish, closing, self.accept_retry_ns];
+        let timers = [sweep, publish, closing, self.accept_retry_ns, self.moving.deadline_ns()];
         let deadline = timers.into_iter().flatten().min().unwrap_or(u64::MAX);
         Wait::Until(deadline.min(self.shard.deadline_ns()))
     }
@@ -311,6 +320,7 @@ impl<B: Backend> CoreLoop<B> {
         loop {
             match self.control.try_recv() {
                 Ok(Control::Shard(message)) => self.shard_message(message),
+                Ok(Control::Move(message)) => self.move_message(message),
                 Ok(Control::Done { operation, error }) => self.desk().admin_done(operation, error),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
@@ -387,6 +397,7 @@ impl<B: Backend> CoreLoop<B> {
             RequestBody::Credit(chunks) => {
                 self.shard.handle(now_ns, Event::Credit { operation, chunks: *chunks }, &mut self.net);
             }
+            RequestBody::Fence { order } => self.moving.fence(*order),
             RequestBody::Cancel => self.shard.handle(now_ns, Event::Cancel { operation }, &mut self.net),
         }
     }
@@ -433,17 +444,16 @@ impl<B: Backend> CoreLoop<B> {
     fn run_follow_ups(&mut self) {
         for _ in 0..self.net.follow_ups.len() {
             let Some(follow_up) = self.net.follow_ups.pop_front() else { break };
+            if self.net.holds_follow_up(&follow_up) {
+                self.net.follow_ups_held.push_back(follow_up);
+                continue;
+            }
             let FollowUp { shard, operation, dialect, body } = follow_up;
             match body {
-                FollowUpBody::Execute(command) => {
-                    // Nobody needs the next page for a client that has gone.
-                    if self.net.connections.get_mut(operation.connection).is_some() {
-                        self.desk().execute_stored(shard, operation, dialect, command);
-                    }
-                }
+                FollowUpBody::Page { from } => self.desk().ask_page(operation, dialect, from, PAGE_KEYS),
                 FollowUpBody::Clients { place } => self.list_clients(shard, operation, dialect, place),
                 FollowUpBody::Scan => {
-                    let Some((command, credit)) = self.net.moved_scan(operation, dialect) else { continue };
+                    let Some((shard, command, credit)) = self.net.moved_scan(operation, dialect) else { continue };
                     self.desk().execute_stored(shard, operation, dialect, command);
                     self.desk().credit(shard, operation, credit);
                 }
