@@ -44,6 +44,7 @@ fn every_fault_strikes_in_some_of_few_seeds() {
     assert!(total.crashes > 0 && total.opens_cut > 0 && total.shutdowns > 0, "{total}");
     assert!(total.faults > 0 && total.failed > 0 && total.refused > 0, "{total}");
     assert!(total.expired > 0, "{total}");
+    assert!(total.moves > 100 && total.moves_refused > 0, "{total}");
     assert!(total.flips_noticed > 0 && total.flips > total.flips_noticed && total.torn > 0, "{total}");
 }
 
@@ -139,4 +140,22 @@ fn bugs_of_single_calls_are_caught() {
     };
     let missed: Vec<Bug> = bugs.into_iter().filter(is_missed).collect();
     assert!(missed.is_empty(), "{missed:?} pass through {TEETH_SEEDS:?}");
+}
+
+#[test]
+fn bugs_of_moves_between_shards_are_caught() {
+    // Issue 6: what is handed over while requests are on their way, with seqnos that go back, read twice, or before it
+    // is durable, is lost or comes back.
+    let _planted = Planted;
+    let bugs =
+        [Bug::RouteWithoutFence, Bug::SkipSeqnoRaise, Bug::ReadOutsideClip, Bug::HandOverWithoutSync];
+    for bug in bugs {
+        plant(Some(bug));
+        println!("{bug:?}:");
+        let violation = caught();
+        assert!(
+            matches!(violation.kind, ViolationKind::Answer | ViolationKind::Recovery),
+            "{bug:?}: {violation}"
+        );
+    }
 }
