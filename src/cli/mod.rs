@@ -22,6 +22,7 @@ mod log_writer;
 mod output;
 mod repair;
 pub mod serve;
+mod shards;
 mod simulate;
 
 pub use args::ServeArgs;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Delete(args) => keys::delete(&args),
         Command::Scan(args) => keys::scan(&args),
         Command::Stats(args) => keys::stats(&args),
+        Command::Shards(args) => shards::shards(&args),
         Command::Flush(connect) => keys::flush(&connect),
         Command::Compact(connect) => keys::compact(&connect),
         Command::Import(args) => import::run(&args),

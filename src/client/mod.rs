@@ -321,6 +321,15 @@ impl Client {
         self.call_patiently(&Request::Compact)
     }
 
+    /// Moves the boundary between shard `boundary` and the next one to `key`, while they serve.
+    ///
+    /// # Errors
+    /// When the key does not lie between the neighbouring boundaries, when another move is under way, when the shards
+    /// could not be brought to it within their patience (try again), or when the connection breaks.
+    pub fn move_boundary(&mut self, boundary: u32, key: &[u8]) -> Result<(), ClientError> {
+        self.call_done(&Request::Move { boundary, key })
+    }
+
     fn call_patiently(&mut self, request: &Request<'_>) -> Result<(), ClientError> {
         self.stream.set_read_timeout(None)?;
         let outcome = self.call_done(request);

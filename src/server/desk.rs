@@ -328,7 +328,6 @@ impl Desk<'_> {
         self.page(id, true, page.pattern, page.kind, from, page.count);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one page request, used once")]
     fn page(
         &mut self,
         id: ConnectionId,

@@ -33,7 +33,7 @@
 //! - A crash at any point: boundaries only route. Every log says by itself what its writes and deletes cover, and
 //!   seqnos decide between logs; the next open begins with the boundaries of the manifest, old or new.
 
-use crate::model::KeyRange;
+use crate::model::{KeyRange, OperationId};
 use crate::shard::Handover;
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,6 +60,8 @@ pub(crate) struct MoveOrder {
     /// The boundaries after the move.
     pub(crate) boundaries: Boundaries,
     pub(crate) why: String,
+    /// Who is told when it is over.
+    pub(crate) asked_by: Option<OperationId>,
 }
 
 /// What cores say to each other about a move; see the module.
@@ -150,10 +152,6 @@ impl MoveBoard {
     pub(crate) fn boundaries(&self) -> Boundaries {
         Arc::clone(&self.board().boundaries)
     }
-    /// Whether a move is under way.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.board().under_way
-    }
     /// Moves that took place, and those that came to nothing.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let board = self.board();
@@ -168,7 +166,13 @@ impl MoveBoard {
     ///
     /// # Errors
     /// When it cannot be moved there, or not now.
-    pub(crate) fn order(&self, index: usize, key: &[u8], why: String) -> Result<Arc<MoveOrder>, MoveError> {
+    pub(crate) fn order(
+        &self,
+        index: usize,
+        key: &[u8],
+        why: String,
+        asked_by: Option<OperationId>,
+    ) -> Result<Arc<MoveOrder>, MoveError> {
         let mut board = self.board();
         let Some(old) = board.boundaries.get(index) else {
             return Err(MoveError::NoBoundary { count: board.boundaries.len() });
@@ -198,6 +202,7 @@ impl MoveBoard {
             keys,
             boundaries: boundaries.into(),
             why,
+            asked_by,
         }))
     }
     /// A move is over, and every core has been told.
@@ -240,10 +245,10 @@ mod tests {
     #[test]
     fn keys_go_to_the_neighbour_on_whose_side_the_boundary_comes_to_lie() {
         // The wrong giver would hand over keys that are not its own.
-        let order = board().order(0, b"c", String::new()).expect("it fits");
+        let order = board().order(0, b"c", String::new(), None).expect("it fits");
         let moved = KeyRange { start: (*b"c").into(), end: Some((*b"g").into()) };
         assert_eq!((order.from, order.to, &*order.keys), (0, 1, &moved));
-        let order = board().order(1, b"t", String::new()).expect("it fits");
+        let order = board().order(1, b"t", String::new(), None).expect("it fits");
         let moved = KeyRange { start: (*b"p").into(), end: Some((*b"t").into()) };
         assert_eq!((order.from, order.to, &*order.keys), (2, 1, &moved));
         assert_eq!(&*order.boundaries, &[Box::from(&b"g"[..]), Box::from(&b"t"[..])]);
@@ -254,14 +259,18 @@ mod tests {
         // Two moves at once would each build on boundaries that the other one changes.
         let board = board();
         for (index, key) in [(0, &b"p"[..]), (0, b"z"), (0, b"g"), (1, b"g"), (1, b"a"), (0, b"")] {
-            assert_eq!(board.order(index, key, String::new()).err(), Some(MoveError::OutOfPlace), "{key:?}");
+            assert_eq!(
+                board.order(index, key, String::new(), None).err(),
+                Some(MoveError::OutOfPlace),
+                "{key:?}"
+            );
         }
-        assert_eq!(board.order(2, b"x", String::new()).err(), Some(MoveError::NoBoundary { count: 2 }));
-        let order = board.order(0, b"h", String::new()).expect("it fits");
-        assert_eq!(board.order(1, b"t", String::new()).err(), Some(MoveError::Busy));
+        assert_eq!(board.order(2, b"x", String::new(), None).err(), Some(MoveError::NoBoundary { count: 2 }));
+        let order = board.order(0, b"h", String::new(), None).expect("it fits");
+        assert_eq!(board.order(1, b"t", String::new(), None).err(), Some(MoveError::Busy));
         board.ended(&order, Some("no"), 1, 3);
         assert_eq!((&*board.boundaries()[0], board.counts()), (&b"g"[..], (0, 1)));
-        let order = board.order(0, b"h", String::new()).expect("it fits");
+        let order = board.order(0, b"h", String::new(), None).expect("it fits");
         board.ended(&order, None, 5, 9);
         assert_eq!((&*board.boundaries()[0], board.counts(), board.records().len()), (&b"h"[..], (1, 1), 2));
     }

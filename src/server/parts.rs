@@ -196,7 +196,9 @@ impl Desk<'_> {
             if self.left() == 0 {
                 return Progress::Spent;
             }
-            if self.owed(id, keys) >= REPLIES_PENDING_MAX || !self.all_mailboxes_accept() || self.net.router.holds_any()
+            if self.owed(id, keys) >= REPLIES_PENDING_MAX
+                || !self.all_mailboxes_accept()
+                || self.net.router.holds_any()
             {
                 return Progress::Blocked;
             }

@@ -5,11 +5,12 @@ use super::core_loop::Control;
 use super::mailbox::Bell;
 use super::moves::{MoveBoard, MoveError, MoveMessage, MoveOrder};
 use super::pages::Cursors;
+use super::placement::{LoadBoard, PLACEMENT_CORE};
 use crate::config::{Config, Password};
 use crate::io::{BackendChoice, Files};
 use crate::jobs::{StatusBoard, ToCoordinator};
 use crate::metrics::{CoreSnapshot, StoreSnapshot};
-use crate::model::{StoreId, TimeUnit};
+use crate::model::{OperationId, StoreId, TimeUnit};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     controls: Vec<Sender<Control>>,
     /// Boundaries, and how they move.
     pub(crate) moves: MoveBoard,
+    /// What the shards are busy with.
+    pub(crate) loads: LoadBoard,
     coordinator: Sender<ToCoordinator>,
     board: StatusBoard,
     files: Arc<dyn Files>,
@@ -84,6 +87,7 @@ impl Shared {
             snapshots: bells.iter().map(|_| Mutex::new(None)).collect(),
             controls,
             moves: MoveBoard::new(&facts.boundaries),
+            loads: LoadBoard::new(bells.len()),
             coordinator,
             board,
             files,
@@ -197,8 +201,14 @@ impl Shared {
     ///
     /// # Errors
     /// When it cannot be moved there, or not now.
-    pub(crate) fn begin_move(&self, index: usize, key: &[u8], why: String) -> Result<u64, MoveError> {
-        let order = self.moves.order(index, key, why)?;
+    pub(crate) fn begin_move(
+        &self,
+        index: usize,
+        key: &[u8],
+        why: String,
+        asked_by: Option<OperationId>,
+    ) -> Result<u64, MoveError> {
+        let order = self.moves.order(index, key, why, asked_by)?;
         let number = order.number;
         self.tell_core(order.from, Control::Move(MoveMessage::Begin(order)));
         Ok(number)
@@ -216,6 +226,12 @@ impl Shared {
             facts.boundaries = order.boundaries.to_vec();
         }
         self.moves.ended(order, refusal, began_ns, now_ns);
+        // Who decides may have found the board busy since.
+        self.ring(PLACEMENT_CORE);
+        if let Some(operation) = order.asked_by {
+            let error = refusal.map(|why| format!("nothing was moved: {why}"));
+            self.tell_core(operation.connection.core, Control::Done { operation, error });
+        }
     }
     /// Notes which backend the cores use.
     pub(crate) fn set_backend(&self, choice: &BackendChoice) {

@@ -135,6 +135,7 @@ impl Shard {
     pub fn left(&mut self) {
         let leaving = self.leaving.take().expect("keys are handed over before they are gone");
         self.keys = Arc::new(rest_of(&self.keys, &leaving.keys).expect("the range was checked"));
+        self.load.retain(|key| self.keys.contains(key));
     }
 
     /// Takes over keys next to its own.
@@ -167,7 +168,9 @@ impl Shard {
         };
         let borrowed: Vec<Lent> = handover.memtables.iter().filter(is_new).cloned().collect();
         if self.memory.borrowed.len() + borrowed.len() > MEMTABLES_BORROWED_MAX {
-            return TakeOver::Refused("the new owner reads too many memtables of others: they are not flushed yet");
+            return TakeOver::Refused(
+                "the new owner reads too many memtables of others: they are not flushed yet",
+            );
         }
         self.memory.borrowed.extend(borrowed);
         self.see_version(Arc::clone(&handover.version), fx);
@@ -186,7 +189,9 @@ impl Shard {
         }
         self.memory.version = version;
         let version = &self.memory.version;
-        for lent in self.memory.borrowed.extract_if(.., |lent| version.has_flushed(lent.shard, lent.memtable.id())) {
+        for lent in
+            self.memory.borrowed.extract_if(.., |lent| version.has_flushed(lent.shard, lent.memtable.id()))
+        {
             fx.request(ShardRequest::Dispose(lent.memtable));
         }
     }

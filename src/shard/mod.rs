@@ -18,6 +18,7 @@ mod block_cache;
 mod effect;
 mod event;
 mod handover;
+mod load_sample;
 mod operations;
 mod park;
 mod point;
@@ -42,6 +43,7 @@ use crate::storage::version::Version;
 use crate::storage::wal::{StreamOptions, StreamWriter, SyncPolicy, WalIo};
 use block_cache::BlockCache;
 use handover::{Leaving, Lent};
+use load_sample::LoadSample;
 use park::{ParkId, ParkState, Parking};
 use read::{Capture, Flights, Pins};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -177,6 +179,7 @@ pub struct Shard {
     /// Memtable id through which everything must be sent for flushing, and the ticket to answer with.
     freeze_waiters: VecDeque<(u64, u64)>,
     counters: ShardCounters,
+    load: LoadSample,
     /// Space that lookups decode into.
     scratch: Scratch,
 }
@@ -233,7 +236,12 @@ impl Shard {
             leaving: None,
             taken_over: Seqno(0),
             log: StreamWriter::new(options.stream),
-            memory: Memory { active: Memtable::new(1), frozen: VecDeque::new(), borrowed: Vec::new(), version },
+            memory: Memory {
+                active: Memtable::new(1),
+                frozen: VecDeque::new(),
+                borrowed: Vec::new(),
+                version,
+            },
             cache: BlockCache::new(options.cache_bytes),
             flights: Flights::default(),
             parking: Parking::default(),
@@ -254,6 +262,7 @@ impl Shard {
             horizon_due_ns: 0,
             freeze_waiters: VecDeque::new(),
             counters: ShardCounters::default(),
+            load: LoadSample::default(),
             scratch: Scratch::default(),
             options,
         }
@@ -377,6 +386,16 @@ impl Shard {
         });
         let credit = self.awaiting_credit.front().map(|(deadline_ns, _)| *deadline_ns);
         [age, self.sync_deadline_ns, horizon, stall, credit].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+    /// Cost of the commands so far: one for each, of a batch one for each entry.
+    #[must_use]
+    pub fn load_cost(&self) -> u64 {
+        self.load.cost()
+    }
+    /// Keys on which cost was spent of late, each as often as it cost.
+    #[must_use]
+    pub fn load_keys(&self) -> Vec<Box<[u8]>> {
+        self.load.keys().iter().map(|key| key.as_slice().into()).collect()
     }
     /// Counts since the start.
     #[must_use]

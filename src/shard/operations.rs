@@ -24,6 +24,7 @@ impl Shard {
         let is_owned = command.key().is_none_or(|key| self.keys.contains(key));
         assert!(is_owned || planted(Bug::RouteWithoutFence), "a command of a key that another shard owns");
         self.counters.operations += 1;
+        self.note_load(command);
         if self.parking.must_queue(command) {
             if self.parking.has_room() {
                 let queued = Queued { operation, command: command.to_stored(), reply_bytes_max, credit: 0 };
@@ -34,6 +35,15 @@ impl Shard {
             return;
         }
         self.start(now_ns, operation, command, reply_bytes_max, fx);
+    }
+
+    fn note_load(&mut self, command: &Command<'_>) {
+        if let Command::PutBatch { entries } = command {
+            return entries.iter().for_each(|entry| self.load.note(entry.series));
+        }
+        if let Some(key) = command.key() {
+            self.load.note(key);
+        }
     }
 
     pub(super) fn start(

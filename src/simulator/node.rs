@@ -147,7 +147,7 @@ impl Node {
             1 => key.truncate(1),
             _ => {}
         }
-        let begun = self.shared.begin_move(index, &key, "the simulation wants it".to_owned());
+        let begun = self.shared.begin_move(index, &key, "the simulation wants it".to_owned(), None);
         self.world.remark(|| format!("-- boundary {index} to {}: {begun:?}", key.escape_ascii()));
     }
     /// Moves that took place, and those that came to nothing.

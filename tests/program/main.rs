@@ -11,6 +11,7 @@ mod odd_starts;
 mod protection;
 mod retention;
 mod serving;
+mod shards;
 #[path = "../support/mod.rs"]
 mod support;
 mod usage;

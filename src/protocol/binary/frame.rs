@@ -75,10 +75,12 @@ pub enum Opcode {
     Compact = 0x32,
     /// Reserved: the routing table.
     Routes = 0x33,
+    /// Moves a boundary between two shards; answered when that is over.
+    Move = 0x34,
 }
 
 impl Opcode {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Fatal,
         Self::Ping,
         Self::Hello,
@@ -95,6 +97,7 @@ impl Opcode {
         Self::Flush,
         Self::Compact,
         Self::Routes,
+        Self::Move,
     ];
     /// The opcode of a header byte, without [`RESPONSE_BIT`].
     #[must_use]

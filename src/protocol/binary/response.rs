@@ -284,9 +284,13 @@ pub fn decode_response<'a>(header: &FrameHeader, payload: &'a [u8]) -> Result<Re
         }),
         Opcode::Scan => chunk(&mut reader)?,
         Opcode::Stats => stats(&mut reader)?,
-        Opcode::Auth | Opcode::Put | Opcode::PutBatch | Opcode::Delete | Opcode::Flush | Opcode::Compact => {
-            Response::Done
-        }
+        Opcode::Auth
+        | Opcode::Put
+        | Opcode::PutBatch
+        | Opcode::Delete
+        | Opcode::Flush
+        | Opcode::Compact
+        | Opcode::Move => Response::Done,
     };
     end(&reader)?;
     Ok(response)

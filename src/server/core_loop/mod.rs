@@ -16,6 +16,7 @@ use super::mailbox::{Arrival, ForwardedReply, ForwardedRequest, ReplySummary, Re
 use super::moves::MoveMessage;
 use super::net::{FollowUp, FollowUpBody, Net};
 use super::pages::PAGE_KEYS;
+use super::placement::{PLACEMENT_CORE, Placement};
 use super::shared::Shared;
 use super::tokens::Work;
 use crate::buffer::AlignedBuf;
@@ -40,6 +41,9 @@ const SWEEP_INTERVAL_NS: u64 = 1_000_000_000;
 const PUBLISH_INTERVAL_NS: u64 = 250_000_000;
 /// After shutdown begins, replies may take this long to leave.
 const SHUTDOWN_NS: u64 = 3_000_000_000;
+
+/// A core that has done less than this since does not wake the one that decides.
+const COST_TOLD_MIN: u64 = 200;
 
 /// What other threads tell a core.
 pub(crate) enum Control {
@@ -106,6 +110,9 @@ pub(crate) struct CoreLoop<B: Backend> {
     awaiting_log: Vec<ConnectionId>,
     log_seen: Lsn,
     moving: Moving,
+    placement: Placement,
+    /// Cost of this shard's commands when the core that decides was last told.
+    cost_told: u64,
 }
 
 impl<B: Backend> CoreLoop<B> {
@@ -151,6 +158,8 @@ impl<B: Backend> CoreLoop<B> {
             awaiting_log: Vec::new(),
             log_seen: Lsn(0),
             moving: Moving::default(),
+            placement: Placement::default(),
+            cost_told: 0,
         }
     }
 
@@ -188,6 +197,7 @@ impl<B: Backend> CoreLoop<B> {
             self.settle();
         }
         self.go_on_moving();
+        self.place();
         self.maintain();
         self.publish_counters();
         self.end()
@@ -453,7 +463,9 @@ impl<B: Backend> CoreLoop<B> {
                 FollowUpBody::Page { from } => self.desk().ask_page(operation, dialect, from, PAGE_KEYS),
                 FollowUpBody::Clients { place } => self.list_clients(shard, operation, dialect, place),
                 FollowUpBody::Scan => {
-                    let Some((shard, command, credit)) = self.net.moved_scan(operation, dialect) else { continue };
+                    let Some((shard, command, credit)) = self.net.moved_scan(operation, dialect) else {
+                        continue;
+                    };
                     self.desk().execute_stored(shard, operation, dialect, command);
                     self.desk().credit(shard, operation, credit);
                 }
@@ -600,6 +612,12 @@ impl<B: Backend> CoreLoop<B> {
         self.unpublished = self.log_watch.is_waiting();
         self.net.metrics.shard.log_wait_ns = self.log_watch.look(self.net.core, self.now.monotonic_ns);
         super::status::gather(&mut self.net.metrics, &self.shard);
+        let (cost, shard) = (self.shard.load_cost(), &self.shard);
+        self.shared.loads.publish(self.net.core, cost, || shard.load_keys());
+        if self.net.core != PLACEMENT_CORE && self.decides() && cost > self.cost_told + COST_TOLD_MIN {
+            self.cost_told = cost;
+            self.shared.ring(PLACEMENT_CORE);
+        }
         let snapshot = self.net.metrics.snapshot(self.net.core, self.now.monotonic_ns);
         self.shared.publish(self.net.core, snapshot);
     }

@@ -4,9 +4,10 @@
 use super::{Control, CoreLoop};
 use crate::io::Backend;
 use crate::jobs::ToCoordinator;
-use crate::server::mailbox::{ForwardedRequest, RequestBody};
-use crate::server::moves::{MoveMessage, MoveOrder, PATIENCE_NS};
 use crate::model::{ConnectionId, Dialect, OperationId};
+use crate::server::mailbox::{ForwardedRequest, RequestBody};
+use crate::server::moves::{MoveError, MoveMessage, MoveOrder, PATIENCE_NS};
+use crate::server::placement::PLACEMENT_CORE;
 use crate::shard::{Handover, Leave, TakeOver};
 use crate::teeth::{Bug, planted};
 use std::collections::BTreeMap;
@@ -138,11 +139,8 @@ impl<B: Backend> CoreLoop<B> {
         let Some(Taking { order, handover, until_ns }) = self.moving.taking.take() else { return };
         let is_late = self.now.monotonic_ns >= until_ns || self.closing_since_ns.is_some();
         let has_fences = self.moving.has_all_fences(order.number, self.net.router.shards());
-        let outcome = if has_fences {
-            self.shard.take_over(handover, &mut self.net)
-        } else {
-            TakeOver::Wait(handover)
-        };
+        let outcome =
+            if has_fences { self.shard.take_over(handover, &mut self.net) } else { TakeOver::Wait(handover) };
         let refusal = match outcome {
             TakeOver::Wait(handover) if !is_late => {
                 self.moving.taking = Some(Taking { order, handover, until_ns });
@@ -188,6 +186,40 @@ impl<B: Backend> CoreLoop<B> {
         self.net.router.release(is_moved.then_some(&order.boundaries));
         let held = std::mem::take(&mut self.net.follow_ups_held);
         self.net.follow_ups.extend(held);
+    }
+
+    /// Whether boundaries follow the load.
+    pub(super) fn decides(&self) -> bool {
+        self.shared.config.rebalance && self.net.router.shards() > 1
+    }
+
+    /// Looks whether boundaries should lie elsewhere, on the core that decides that.
+    pub(super) fn place(&mut self) {
+        let is_idle = self.closing_since_ns.is_none() && !self.net.router.holds_any();
+        if self.net.core != PLACEMENT_CORE || !is_idle || !self.decides() {
+            return;
+        }
+        let now_ns = self.now.monotonic_ns;
+        if !self.placement.is_due(now_ns) && !self.placement.has_plan() {
+            return;
+        }
+        let (cost, shard) = (self.shard.load_cost(), &self.shard);
+        if self.placement.is_due(now_ns) {
+            self.shared.loads.publish(self.net.core, cost, || shard.load_keys());
+        }
+        let boundaries = self.shared.moves.boundaries();
+        let Some((index, key, why)) = self.placement.step(now_ns, &self.shared.loads, &boundaries) else {
+            return;
+        };
+        match self.shared.begin_move(index, &key, why, None) {
+            Ok(_) => self.placement.has_begun(now_ns),
+            // An operator's move: this one comes when that is over, and every core is told.
+            Err(MoveError::Busy) => {}
+            Err(error) => {
+                log::debug!("boundary {index} stays: {error}");
+                self.placement.give_up(now_ns);
+            }
+        }
     }
 
     fn stage(&self) -> Option<Stage> {
