@@ -37,7 +37,7 @@ pub(crate) enum Bug {
     DropTooEarly,
     /// A range of keys is handed over, and its new route used, while requests by the old one are still on their way.
     RouteWithoutFence,
-    /// A shard that takes keys over goes on with its own seqnos.
+    /// A shard goes on with its own seqnos, whatever it takes over and whatever messages carry.
     SkipSeqnoRaise,
     /// A shard reads what its memtables and tables hold of keys that it does not own.
     ReadOutsideClip,

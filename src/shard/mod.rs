@@ -41,6 +41,7 @@ use crate::storage::read::{BlockRef, NewestSearch, Scratch};
 use crate::storage::sstable::TableError;
 use crate::storage::version::Version;
 use crate::storage::wal::{StreamOptions, StreamWriter, SyncPolicy, WalIo};
+use crate::teeth::{Bug, planted};
 use block_cache::BlockCache;
 use handover::{Leaving, Lent};
 use load_sample::LoadSample;
@@ -311,6 +312,7 @@ impl Shard {
                 self.freeze_waiters.push_back((self.memory.active.id(), ticket));
             }
             Event::ReportHorizon => fx.request(ShardRequest::Horizon(self.horizon())),
+            Event::Observe(_) if planted(Bug::SkipSeqnoRaise) => {}
             Event::Observe(seqno) => self.next_seqno = self.next_seqno.max(Seqno(seqno.0.saturating_add(1))),
             Event::Slice => self.run_slice(now_ns, fx),
             Event::Maintain => {

@@ -147,7 +147,7 @@ fn bugs_of_moves_between_shards_are_caught() {
     // Issue 6: what is handed over while requests are on their way, with seqnos that go back, read twice, or before it
     // is durable, is lost or comes back.
     let _planted = Planted;
-    let bugs = [Bug::RouteWithoutFence, Bug::SkipSeqnoRaise, Bug::ReadOutsideClip, Bug::HandOverWithoutSync];
+    let bugs = [Bug::HandOverWithoutSync, Bug::ReadOutsideClip, Bug::SkipSeqnoRaise, Bug::RouteWithoutFence];
     for bug in bugs {
         plant(Some(bug));
         println!("{bug:?}:");

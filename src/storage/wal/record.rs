@@ -443,7 +443,7 @@ mod tests {
         // A record that reads as another one is wrong data with a right checksum.
         let cases: [(&[u8], RecordError); 8] = [
             (&[0, 0], RecordError::KindUnknown { kind: 0 }),
-            (&[7, 0], RecordError::KindUnknown { kind: 7 }),
+            (&[DELETE_KEYS | SAME_SERIES, 0], RecordError::KindUnknown { kind: 0x87 }),
             (&[PUT | 3 << CLASS_SHIFT | 1 << TYPE_SHIFT, 0], RecordError::KindUnknown { kind: 0x39 }),
             (&[PUT, 0], RecordError::KindUnknown { kind: PUT }),
             (&[DELETE_SERIES | 1 << TYPE_SHIFT, 0], RecordError::KindUnknown { kind: 0x24 }),
