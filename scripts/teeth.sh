@@ -48,8 +48,6 @@ BUGS=(
     'drop-too-early retention'
     'seal-without-sync wal-cuts'
     'route-without-fence moves'
-    'skip-seqno-raise moves'
-    'read-outside-clip moves'
     'hand-over-without-sync moves'
 )
 
