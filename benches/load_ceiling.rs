@@ -13,8 +13,8 @@ use tskv::io::{
     open_backend, sys,
 };
 use tskv::load::{
-    Amount, Arrival, Dialect, KeyPattern, KvOptions, NullSink, RunConfig, RunOptions, Source, Target,
-    ValueKind, WorkloadOptions, run,
+    Amount, Arrival, Dialect, KeyPattern, KvKind, KvOptions, NullSink, Recency, RunConfig, RunOptions,
+    Source, Target, ValueKind, WorkloadOptions, run,
 };
 
 const CLIENTS: u64 = 50;
@@ -47,6 +47,9 @@ fn generator_rate(pipeline: u64, duration: Duration) -> f64 {
         keys: 100_000,
         pattern: KeyPattern::Random,
         write_share: 1.0,
+        recency: Recency::Uniform,
+        is_growing: false,
+        kind: KvKind::Plain,
         values: ValueKind::Bytes { min: 32, max: 32 },
         start: 0,
         seed: 1,
@@ -65,6 +68,8 @@ fn generator_rate(pipeline: u64, duration: Duration) -> f64 {
         seed: 1,
         source: Source::Made(WorkloadOptions::Kv(kv)),
         journal: None,
+        cpus: Vec::new(),
+        live_interval_s: 1,
         null_sink: true,
         config: RunConfig::default(),
     };

@@ -39,6 +39,7 @@
 //! | `load` | the load generator: its engine, workloads and results | client, protocol, io, model, buffer, metrics, encoding, limits |
 //! | `simulator` | whole nodes on a simulated machine, through seeded faults; the oracle | all of the above but client, load |
 //! | `cli` | on top | all of the above |
+//! | `guide` | pages about the whole | – |
 //! | `teeth` | bugs planted on purpose, in test builds only | – |
 //!
 //! `tests/tidy.rs` reads the imports and fails on a breach.
@@ -71,6 +72,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod encoding;
+pub mod guide;
 pub mod io;
 pub mod jobs;
 pub mod limits;

@@ -92,6 +92,9 @@ pub const TRANSACTION_COMMANDS_MAX: usize = 16 << 10;
 /// A request must be complete this long after its first byte (slow loris).
 pub const REQUEST_DEADLINE_NS: u64 = 10_000_000_000;
 
+/// Requests that the slow log may hold. Full: the oldest goes.
+pub const SLOWLOG_LEN_MAX: usize = 100_000;
+
 /// Entries of one native PUT batch.
 pub const BATCH_ENTRIES_MAX: usize = 64 << 10;
 /// Payload of one native frame.

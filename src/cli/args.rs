@@ -87,10 +87,32 @@ up when those under way on them take longer than 50 ms, or a log has failed; not
 then, and it may be tried again."
     )]
     Shards(ShardsArgs),
+    /// Show slow requests and where their time went
+    #[command(after_help = "Examples:
+  tskv slowlog                            the last ten, newest first
+  tskv slowlog --all
+  tskv slowlog --reset                    forget them
+
+total = queue (others came first) + wal (the log was not yet durable) + read (blocks were read, or others
+on the same series came first) + forward (to the core that owns the key, and back) + send (until the
+kernel had taken the reply). The daemon notes what takes longer than its --slowlog-slower-than. The
+metric tskv_request_phase_seconds has the same split of all requests.")]
+    Slowlog(SlowlogArgs),
     /// Write all memtables to tables, and wait
     Flush(Connect),
     /// Flush and merge everything into as few tables as possible, and wait
     Compact(Connect),
+    /// Make a second store with everything that was acknowledged, while the daemon serves
+    #[command(after_help = "Examples:
+  tskv backup /backups/monday             a directory that does not exist, or is empty
+  tskv backup --copy /mnt/other/monday    bytes of its own instead of hard links
+  tskv backup                             leaves it in the daemon's data directory and prints where
+
+A backup is a data directory: `tskv serve --data /backups/monday` opens it, `tskv check` verifies it (done
+at once unless --no-check). Writes go on meanwhile; what was acknowledged before is in it. On the same
+file system tables are shared by hard links: it takes no time and no space, and ends with the disk. Runs
+on the daemon's machine, as a user who may read its data.")]
+    Backup(BackupArgs),
     /// Load CSV files
     #[command(after_help = "A file is plain or gzip:
   series,timestamp_ms,value               the header says ms, us or ns
@@ -286,6 +308,21 @@ pub(super) struct ScanArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct SlowlogArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
+    pub(super) count: u32,
+    /// All that the daemon holds
+    #[arg(long, conflicts_with = "count")]
+    pub(super) all: bool,
+    /// Forget all instead
+    #[arg(long, conflicts_with_all = ["count", "all"])]
+    pub(super) reset: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct StatsArgs {
     #[command(flatten)]
     pub(super) connect: Connect,
@@ -359,6 +396,21 @@ pub(super) struct DataArgs {
     /// The data directory
     #[arg(value_name = "DATA")]
     pub(super) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackupArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// Where it goes; without one it stays below the data directory
+    #[arg(value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
+    /// Copy the files even where they could be shared
+    #[arg(long, requires = "directory")]
+    pub(super) copy: bool,
+    /// Do not verify it
+    #[arg(long)]
+    pub(super) no_check: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod args;
+mod backup;
 mod bench;
 mod check;
 mod connect;
@@ -24,6 +25,7 @@ mod repair;
 pub mod serve;
 mod shards;
 mod simulate;
+mod slowlog;
 
 pub use args::ServeArgs;
 
@@ -44,10 +46,12 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => keys::scan(&args),
         Command::Stats(args) => keys::stats(&args),
         Command::Shards(args) => shards::shards(&args),
+        Command::Slowlog(args) => slowlog::run(&args),
         Command::Flush(connect) => keys::flush(&connect),
         Command::Compact(connect) => keys::compact(&connect),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Repair(args) => repair::run(&args),

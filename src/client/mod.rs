@@ -15,7 +15,9 @@ pub use error::ClientError;
 pub use scan::Scan;
 
 use crate::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
-use crate::model::{Command, DeleteScope, OwnedValue, ScanRequest, Slot, StoredEntry, TimeUnit, Value};
+use crate::model::{
+    CheckpointName, Command, DeleteScope, OwnedValue, ScanRequest, Slot, StoredEntry, TimeUnit, Value,
+};
 use crate::protocol::binary::{
     FrameHeader, FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
 };
@@ -328,6 +330,14 @@ impl Client {
     /// could not be brought to it within their patience (try again), or when the connection breaks.
     pub fn move_boundary(&mut self, boundary: u32, key: &[u8]) -> Result<(), ClientError> {
         self.call_done(&Request::Move { boundary, key })
+    }
+    /// Makes a checkpoint in the server's data directory: a store of hard links to its tables, with all that was
+    /// acknowledged before; returns when it is durable.
+    ///
+    /// # Errors
+    /// When the server refuses, or the connection breaks.
+    pub fn checkpoint(&mut self, name: &CheckpointName) -> Result<(), ClientError> {
+        self.call_patiently(&Request::Checkpoint { name: name.clone() })
     }
 
     fn call_patiently(&mut self, request: &Request<'_>) -> Result<(), ClientError> {

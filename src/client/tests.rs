@@ -101,6 +101,7 @@ impl Server {
             }
             Request::Stats => Response::Stats(vec![("a", "1"), ("b", "2")]),
             Request::Flush | Request::Compact | Request::Move { .. } => Response::Done,
+            Request::Checkpoint { .. } => Response::Done,
             Request::Routes => Response::Failure { status: Status::Unsupported, message: "routes" },
         };
         encode_response(&mut self.out, header, &response);

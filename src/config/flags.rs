@@ -179,10 +179,16 @@ pub const FLAGS: &[Flag] = &[
     Flag {
         name: "cache-bytes",
         value_name: "SIZE",
-        default: "128MiB",
-        help: "Memory of each core's cache of decoded blocks; 0 for none",
+        default: "",
+        help: "Memory of each core's cache of decoded blocks; 0 for none [default: the cores share a quarter of the \
+               memory]",
         repeatable: false,
-        set: |config, values| set_bytes(&mut config.cache_bytes, first(values), 0, 1 << 40),
+        set: |config, values| {
+            let mut bytes = 0;
+            set_bytes(&mut bytes, first(values), 0, 1 << 40)?;
+            config.cache_bytes = Some(bytes);
+            Ok(())
+        },
     },
     Flag {
         name: "max-query-memory",
@@ -288,6 +294,31 @@ pub const FLAGS: &[Flag] = &[
                 other => return Err(format!("'{other}' is not one of exit, readonly")),
             };
             Ok(())
+        },
+    },
+    Flag {
+        name: "slowlog-slower-than",
+        value_name: "DURATION|off",
+        default: "10ms",
+        help: "Requests that take longer, from their arrival until their reply has left, are noted in the slow log with \
+               where the time went: `tskv slowlog`, or SLOWLOG GET",
+        repeatable: false,
+        set: |config, values| {
+            config.slowlog_slower_than = match first(values) {
+                "off" => None,
+                text => Some(parse_duration(text)?),
+            };
+            Ok(())
+        },
+    },
+    Flag {
+        name: "slowlog-len",
+        value_name: "N",
+        default: "128",
+        help: "Requests that the slow log holds; the oldest goes first",
+        repeatable: false,
+        set: |config, values| {
+            set_number(&mut config.slowlog_len, first(values), 0, limits::SLOWLOG_LEN_MAX as u64)
         },
     },
     Flag {

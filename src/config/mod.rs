@@ -61,8 +61,8 @@ pub struct Config {
     pub memtable_bytes: usize,
     /// Bytes of one WAL file; a multiple of [`limits::PAGE_BYTES`].
     pub wal_segment_bytes: u64,
-    /// Bytes of decoded blocks that one core caches; 0 caches nothing.
-    pub cache_bytes: usize,
+    /// Bytes of decoded blocks that one core caches; 0 caches nothing. `None`: see [`Config::cache_bytes_of`].
+    pub cache_bytes: Option<usize>,
     /// Longest value that is accepted.
     pub max_value_bytes: usize,
     /// Bits of Bloom filter per series and table; 0 for none.
@@ -79,11 +79,18 @@ pub struct Config {
     pub max_output_bytes: usize,
     /// Received but unserved bytes of all connections together. Full: reading pauses.
     pub max_query_memory: usize,
+    /// Requests that take longer are noted in the slow log; `None`: none is.
+    pub slowlog_slower_than: Option<Duration>,
+    /// Requests that the slow log holds.
+    pub slowlog_len: usize,
     /// Threads for flush and compaction.
     pub background_threads: usize,
     /// What is logged to stderr.
     pub log_level: log::LevelFilter,
 }
+
+/// A core's cache where the system does not say how much memory there is.
+const CACHE_BYTES_FALLBACK: u64 = 128 << 20;
 
 impl Default for Config {
     fn default() -> Self {
@@ -101,7 +108,7 @@ impl Default for Config {
             max_clients: 10_000,
             memtable_bytes: limits::MEMTABLE_BYTES_DEFAULT,
             wal_segment_bytes: limits::WAL_SEGMENT_BYTES_DEFAULT,
-            cache_bytes: 128 << 20,
+            cache_bytes: None,
             max_value_bytes: limits::VALUE_BYTES_DEFAULT,
             bloom_bits: 10,
             split_at: Vec::new(),
@@ -110,6 +117,8 @@ impl Default for Config {
             on_io_error: OnIoError::Exit,
             max_output_bytes: limits::OUTPUT_BYTES_MAX,
             max_query_memory: 512 << 20,
+            slowlog_slower_than: Some(Duration::from_millis(10)),
+            slowlog_len: 128,
             background_threads: 2,
             log_level: log::LevelFilter::Info,
         }
@@ -117,6 +126,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Bytes of one core's cache on a machine with so much memory, as far as that is known: unless it is set, the cores
+    /// share a quarter of the memory.
+    #[must_use]
+    pub fn cache_bytes_of(&self, memory_bytes: Option<u64>, cores: usize) -> u64 {
+        let share = memory_bytes.map_or(CACHE_BYTES_FALLBACK, |bytes| bytes / 4 / cores.max(1) as u64);
+        self.cache_bytes.map_or(share, |bytes| bytes as u64)
+    }
     /// Whether the split points make as many shards as there are cores, or none are given.
     ///
     /// # Errors

@@ -40,16 +40,19 @@ impl<'a> Reader<'a> {
     }
     /// Bytes read so far.
     #[must_use]
+    #[inline]
     pub fn offset(&self) -> usize {
         self.offset
     }
     /// Bytes not yet read.
     #[must_use]
+    #[inline]
     pub fn left(&self) -> usize {
         self.bytes.len() - self.offset
     }
     /// The rest, without reading it.
     #[must_use]
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.offset..).unwrap_or_default()
     }
@@ -57,6 +60,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left; nothing is consumed then.
+    #[inline]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], ReadError> {
         let taken = self.rest().get(..count).ok_or(ReadError::Truncated {
             offset: self.offset,
@@ -66,6 +70,7 @@ impl<'a> Reader<'a> {
         self.offset += count;
         Ok(taken)
     }
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
@@ -75,6 +80,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// At the end of the bytes.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, ReadError> {
         Ok(u8::from_le_bytes(self.array()?))
     }
@@ -89,6 +95,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, ReadError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
@@ -96,6 +103,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, ReadError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
@@ -110,7 +118,18 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it is cut off, longer than 64 bits, or padded.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, ReadError> {
+        // Most numbers are small.
+        match self.bytes.get(self.offset) {
+            Some(byte) if *byte < 0x80 => {
+                self.offset += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+    fn long_varint(&mut self) -> Result<u64, ReadError> {
         let start = self.offset;
         let mut value = 0u64;
         for position in 0..VARINT_BYTES_MAX {
@@ -134,6 +153,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`Reader::varint`].
+    #[inline]
     pub fn zigzag(&mut self) -> Result<i64, ReadError> {
         let value = self.varint()?;
         Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
@@ -142,6 +162,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`Reader::varint`], and when it exceeds `max`.
+    #[inline]
     pub fn count(&mut self, max: usize) -> Result<usize, ReadError> {
         let start = self.offset;
         let value = self.varint()?;
@@ -161,6 +182,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`Reader::varint`], and when fewer bytes are left than the length says.
+    #[inline]
     pub fn prefixed(&mut self) -> Result<&'a [u8], ReadError> {
         let count = self.count(self.left())?;
         self.take(count)

@@ -85,6 +85,13 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// What `rename(2)` says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which must be new. Durable after `sync_dir` of its directory.
+    ///
+    /// # Errors
+    /// What `link(2)` says; `Unsupported` where files have one name only.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file's name; the file goes when its last reference does.
     ///
     /// # Errors

@@ -153,6 +153,10 @@ impl Files for OsFiles {
         fs::rename(self.path(from)?, self.path(to)?)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(self.path(from)?, self.path(to)?)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(self.path(path)?)
     }

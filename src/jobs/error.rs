@@ -2,7 +2,7 @@
 
 use crate::encoding::Corruption;
 use crate::io::EntryKind;
-use crate::model::TimeUnit;
+use crate::model::{CheckpointName, TimeUnit};
 use crate::storage::manifest::ManifestError;
 use crate::storage::sstable::TableError;
 use crate::storage::wal::WalError;
@@ -217,6 +217,8 @@ pub enum JobError {
         /// The shard.
         shard: u16,
     },
+    /// There is a checkpoint of that name.
+    CheckpointExists(CheckpointName),
     /// The machine refused something.
     Io {
         /// What was tried.
@@ -243,6 +245,7 @@ impl fmt::Display for JobError {
         match self {
             Self::Stopped => f.write_str("stopped because the store is being closed"),
             Self::OutOfSpace => f.write_str("the disk is full"),
+            Self::CheckpointExists(name) => write!(f, "there is a checkpoint '{name}' already"),
             Self::LogFailed { shard } => {
                 write!(
                     f,
@@ -259,7 +262,7 @@ impl std::error::Error for JobError {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Table(error) => Some(error),
-            Self::Stopped | Self::OutOfSpace | Self::LogFailed { .. } => None,
+            Self::Stopped | Self::OutOfSpace | Self::LogFailed { .. } | Self::CheckpointExists(_) => None,
         }
     }
 }
@@ -273,7 +276,10 @@ impl From<JobError> for OpenError {
         match error {
             JobError::Io { doing, file, source } => Self::Io { doing, file, source },
             JobError::Table(error) => Self::Table(error),
-            JobError::OutOfSpace | JobError::Stopped | JobError::LogFailed { .. } => Self::Io {
+            JobError::OutOfSpace
+            | JobError::Stopped
+            | JobError::LogFailed { .. }
+            | JobError::CheckpointExists(_) => Self::Io {
                 doing: "writing to",
                 file: PathBuf::new(),
                 source: io::ErrorKind::StorageFull.into(),

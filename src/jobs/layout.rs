@@ -6,8 +6,8 @@ use super::error::OpenError;
 use crate::io::{DirEntry, EntryKind, Files};
 use crate::model::{SegmentSeq, TableId};
 use crate::storage::manifest::names::{
-    BALLAST, CURRENT, CURRENT_NEXT, LOCK, MANIFEST_DIR, TABLES_DIR, WAL_DIR, manifest_path, parse_manifest,
-    parse_segment, parse_table, segment_path, table_path,
+    BALLAST, CHECKPOINTS_DIR, CURRENT, CURRENT_NEXT, LOCK, MANIFEST_DIR, TABLES_DIR, WAL_DIR, manifest_path,
+    parse_manifest, parse_segment, parse_table, segment_path, table_path,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -83,7 +83,7 @@ impl Inventory {
     fn place_in_root(&mut self, entry: &DirEntry) -> Result<(), OpenError> {
         let expected = match entry.name.as_str() {
             LOCK | CURRENT | CURRENT_NEXT | BALLAST => EntryKind::File,
-            MANIFEST_DIR | WAL_DIR | TABLES_DIR => EntryKind::Directory,
+            MANIFEST_DIR | WAL_DIR | TABLES_DIR | CHECKPOINTS_DIR => EntryKind::Directory,
             _ => {
                 self.foreign.push(PathBuf::from(&entry.name));
                 return Ok(());

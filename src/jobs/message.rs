@@ -3,7 +3,7 @@
 use super::error::JobError;
 use super::manifest_log::ManifestLog;
 use crate::io::Errno;
-use crate::model::{KeyRange, SegmentSeq, Seqno, TableId};
+use crate::model::{CheckpointName, KeyRange, SegmentSeq, Seqno, TableId};
 use crate::storage::manifest::State;
 use crate::storage::memtable::Memtable;
 use crate::storage::version::{Table, Version};
@@ -75,6 +75,13 @@ pub enum ToCoordinator {
         /// Called at the end.
         done: Done,
     },
+    /// Write everything to tables, then make a store of hard links to them below `checkpoints`.
+    Checkpoint {
+        /// Its directory there; must be new.
+        name: CheckpointName,
+        /// Called when it is durable.
+        done: Done,
+    },
     /// Stop working: flushes and merges under way are given up (the log has what they had), edits under way finish.
     Shutdown {
         /// Called when no job runs any more; the last thing that the coordinator does.
@@ -111,6 +118,9 @@ pub(super) enum Report {
     },
     Cleaned,
     Ballast {
+        result: Result<(), JobError>,
+    },
+    Checkpoint {
         result: Result<(), JobError>,
     },
     Settled,

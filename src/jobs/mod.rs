@@ -16,6 +16,7 @@
 
 mod boundaries;
 mod check;
+mod checkpoint;
 mod compact;
 mod coordinator;
 mod error;

@@ -10,6 +10,7 @@
 //! A manifest that was read is never appended to: the tail of its file may be torn. Every open ends with a new one.
 
 use super::boundaries::{Weight, choose};
+use super::checkpoint::clear_unfinished;
 use super::error::{JobError, OpenError};
 use super::flush::{TableJob, span_base, span_base_within};
 use super::layout::{Inventory, create_directories, sync_directories};
@@ -401,6 +402,9 @@ impl Opening<'_> {
             } else if files.remove(&path).is_ok() {
                 recovery.collected.push(path);
             }
+        }
+        if let Err(error) = clear_unfinished(files) {
+            log::warn!("what is left of a checkpoint that was cut short cannot be removed: {error}");
         }
         let odd = inventory.wrong_kind.keys().cloned();
         recovery.foreign.extend(odd);

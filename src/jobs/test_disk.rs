@@ -5,7 +5,7 @@
 
 use crate::io::{DirEntry, EntryKind, FileLock, Files};
 use crate::model::FileRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ struct World {
     fail_at: Option<Range<u64>>,
     dead: bool,
     space: Option<u64>,
-    locked: bool,
+    locked: BTreeSet<PathBuf>,
     unix_ns: i64,
 }
 
@@ -48,11 +48,11 @@ pub(crate) struct TestDisk {
     world: Arc<Mutex<World>>,
 }
 
-struct Lock(Arc<Mutex<World>>);
+struct Lock(Arc<Mutex<World>>, PathBuf);
 impl FileLock for Lock {}
 impl Drop for Lock {
     fn drop(&mut self) {
-        self.0.lock().expect("no test panics while it holds the disk").locked = false;
+        self.0.lock().expect("no test panics while it holds the disk").locked.remove(&self.1);
     }
 }
 
@@ -114,7 +114,7 @@ impl TestDisk {
     /// A copy of everything, synced or not.
     pub(crate) fn copy(&self) -> Self {
         let mut world = self.world().clone();
-        world.locked = false;
+        world.locked.clear();
         world.dead = false;
         (world.die_at, world.fail_at) = (None, None);
         Self { world: Arc::new(Mutex::new(world)) }
@@ -348,14 +348,13 @@ impl Files for TestDisk {
     fn lock(&self, path: &Path, content: &str) -> io::Result<Box<dyn FileLock>> {
         let mut world = self.world();
         world.change()?;
-        if world.locked {
+        if !world.locked.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        world.locked = true;
         let index = world.inodes.len();
         world.inodes.push(Inode { data: content.into(), ..Inode::default() });
         world.names.insert(path.to_owned(), Node::File(index));
-        Ok(Box::new(Lock(Arc::clone(&self.world))))
+        Ok(Box::new(Lock(Arc::clone(&self.world), path.to_owned())))
     }
     fn unix_ns(&self) -> i64 {
         self.world().unix_ns

@@ -4,6 +4,7 @@
 //! finished seconds are packed.
 
 use super::latency::LatencySummary;
+use super::random::to_whole;
 use super::recorder::{OpSecond, ThreadSecond};
 use super::result::{Second, SecondOp};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct LiveSecond {
     pub run: u64,
     /// Seconds measured so far.
     pub t_s: u64,
+    /// Seconds that the figures are of.
+    pub length_s: u64,
     /// Seconds to measure; none where the end is not a time.
     pub total_s: Option<u64>,
     /// By operation.
@@ -65,6 +68,18 @@ pub(super) struct Collector {
     totals: Vec<OpSecond>,
     series: Vec<Second>,
     errors: u64,
+    /// Seconds between two lines.
+    interval_s: u64,
+    /// Since the last line.
+    untold: Untold,
+}
+
+/// What a line will tell.
+#[derive(Debug, Default)]
+struct Untold {
+    seconds: u64,
+    ops: Vec<OpSecond>,
+    busy_ns: u64,
 }
 
 impl Collector {
@@ -80,7 +95,14 @@ impl Collector {
             marks: BTreeMap::new(),
             series: Vec::new(),
             errors: 0,
+            interval_s: 1,
+            untold: Untold::default(),
         }
+    }
+
+    /// Tells of this many seconds at a time, instead of each.
+    pub(super) fn tell_every(&mut self, interval_s: u64) {
+        self.interval_s = interval_s.max(1);
     }
 
     /// Takes a thread's second; gives its memory back.
@@ -120,20 +142,15 @@ impl Collector {
 
     fn finish_second(&mut self, second: u64, gathered: Gathered, live: &mut dyn FnMut(&LiveSecond)) {
         let mut ops = BTreeMap::new();
-        let mut shown = Vec::new();
-        for ((name, op), total) in self.op_names.iter().zip(gathered.ops).zip(&mut self.totals) {
-            total.merge(&op);
+        self.untold.ops.resize_with(self.op_names.len(), OpSecond::default);
+        let places = self.totals.iter_mut().zip(&mut self.untold.ops);
+        for ((name, op), (total, untold)) in self.op_names.iter().zip(gathered.ops).zip(places) {
             if op.count == 0 {
                 continue;
             }
+            total.merge(&op);
+            untold.merge(&op);
             self.errors += op.errors;
-            shown.push(LiveOp {
-                name: name.clone(),
-                count: op.count,
-                values: op.values,
-                bytes: op.bytes_sent + op.bytes_received,
-                latency_us: op.latencies.summary(),
-            });
             let mut in_second = SecondOp::new(op.count, op.errors, op.values, op.latencies);
             in_second.hdr_v2_base64.pack();
             ops.insert(name.clone(), in_second);
@@ -141,19 +158,37 @@ impl Collector {
         let busiest_ns = gathered.busy_ns.iter().map(|(thread, busy_ns)| {
             busy_ns.saturating_sub(self.busy_before.get(thread).copied().unwrap_or(0))
         });
-        let cpu_percent = busiest_ns.max().unwrap_or(0) as f64 / 1e7;
+        self.untold.busy_ns += busiest_ns.max().unwrap_or(0);
+        self.untold.seconds += 1;
         self.busy_before = gathered.busy_ns;
-        live(&LiveSecond {
-            run: self.run,
-            t_s: second + 1,
-            total_s: self.duration_ns.map(|ns| ns.div_ceil(1_000_000_000)),
-            ops: shown,
-            behind_s: gathered.behind_ns as f64 / 1e9,
-            errors: self.errors,
-            cpu_percent,
-        });
+        if self.untold.seconds >= self.interval_s {
+            self.tell(second + 1, gathered.behind_ns, live);
+        }
         let marks = self.marks.remove(&second).unwrap_or_default();
         self.series.push(Second { run: self.run, t_s: second as f64 + 1.0, length_s: 1.0, marks, ops });
+    }
+
+    /// Tells what has gathered since the last line.
+    fn tell(&mut self, t_s: u64, behind_ns: u64, live: &mut dyn FnMut(&LiveSecond)) {
+        let Untold { seconds, ops, busy_ns } = std::mem::take(&mut self.untold);
+        let shown = self.op_names.iter().zip(&ops).filter(|(_, op)| op.count > 0);
+        let shown = shown.map(|(name, op)| LiveOp {
+            name: name.clone(),
+            count: op.count,
+            values: op.values,
+            bytes: op.bytes_sent + op.bytes_received,
+            latency_us: op.latencies.summary(),
+        });
+        live(&LiveSecond {
+            run: self.run,
+            t_s,
+            length_s: seconds,
+            total_s: self.duration_ns.map(|ns| ns.div_ceil(1_000_000_000)),
+            ops: shown.collect(),
+            behind_s: behind_ns as f64 / 1e9,
+            errors: self.errors,
+            cpu_percent: busy_ns as f64 / (1e7 * seconds.max(1) as f64),
+        });
     }
 
     /// Finishes what is left, at the end of a measured time of `elapsed_s`; gives totals by operation, and the seconds.
@@ -165,6 +200,10 @@ impl Collector {
         self.merge_short_tail(elapsed_s);
         while let Some((second, gathered)) = self.gathered.pop_first() {
             self.finish_second(second, gathered, live);
+        }
+        if let (1.., Some(last)) = (self.untold.seconds, self.series.last()) {
+            let t_s = to_whole(last.t_s);
+            self.tell(t_s, 0, live);
         }
         if let Some(last) = self.series.last_mut().filter(|last| last.t_s > elapsed_s) {
             last.length_s = (elapsed_s - (last.t_s - 1.0)).max(f64::EPSILON);
@@ -216,5 +255,22 @@ mod tests {
         let ends: Vec<f64> = series.iter().map(|second| second.t_s).collect();
         assert_eq!(ends, [1.0, 2.0], "the last replies belong to the last second");
         assert_eq!(series[1].ops["write"].hdr_v2_base64.count(), 16);
+    }
+
+    #[test]
+    fn seconds_are_told_together_where_asked_for() {
+        // A line every ten seconds would show one of them as if it were all.
+        let mut collector = Collector::new(0, vec!["write".to_owned()], 1, Some(5_000_000_000));
+        collector.tell_every(2);
+        let mut told = Vec::new();
+        let mut live =
+            |told_of: &LiveSecond| told.push((told_of.t_s, told_of.length_s, told_of.ops[0].count));
+        for index in 0..5 {
+            collector.take(second(0, index, 10 * (index + 1)));
+            collector.finish_seconds(&mut live);
+        }
+        let (totals, series) = collector.finish(5.0, &mut live);
+        assert_eq!(told, [(2, 2, 30), (4, 2, 70), (5, 1, 50)]);
+        assert_eq!((totals[0].count, series.len()), (150, 5));
     }
 }

@@ -267,12 +267,12 @@ impl Engine {
         let mut any = false;
         for position in 0..self.touched.len() {
             let index = self.touched[position];
-            while self.left > 0
-                && !self.has_ended
-                && !self.connections[index].is_lost
-                && self.connections[index].outstanding < self.orders.in_flight_max
-            {
-                any |= self.issue_one(index, None);
+            while self.left > 0 && !self.has_ended && !self.connections[index].is_lost {
+                let room = self.orders.in_flight_max.saturating_sub(self.connections[index].outstanding);
+                if room == 0 {
+                    break;
+                }
+                any |= self.issue_some(index, None, self.left.min(room as u64));
             }
         }
         any
@@ -299,7 +299,7 @@ impl Engine {
                 if due_ns > now_ns || due_ns >= self.orders.end_ns || !has_room || self.left == 0 {
                     break;
                 }
-                any |= self.issue_one(index, Some(due_ns));
+                any |= self.issue_some(index, Some(due_ns), 1);
                 if self.has_ended {
                     break;
                 }
@@ -339,10 +339,17 @@ impl Engine {
         None
     }
 
-    fn issue_one(&mut self, index: usize, intended_ns: Option<u64>) -> bool {
+    /// Appends an operation to a connection's output, or up to `most` where they are alike and none has a due time of
+    /// its own; false where there are no more.
+    fn issue_some(&mut self, index: usize, intended_ns: Option<u64>, most: u64) -> bool {
         let connection = &mut self.connections[index];
         let (start, first_id) = (connection.out.len(), connection.next_id());
-        let Some(issued) = self.workload.issue(&mut connection.out, first_id) else {
+        let issued = if most > 1 && connection.is_in_order() {
+            self.workload.issue_alike(&mut connection.out, first_id, most)
+        } else {
+            self.workload.issue(&mut connection.out, first_id)
+        };
+        let Some(issued) = issued else {
             self.has_ended = true;
             return false;
         };
@@ -351,12 +358,13 @@ impl Engine {
             intended_ns,
             sent_ns: 0,
             sequence: issued.sequence,
+            stride: issued.stride,
             written: issued.written,
             bytes_sent: 0,
         };
-        connection.push(pending, start, &issued.part_ends);
-        self.outstanding += 1;
-        self.left -= 1;
+        connection.push(pending, start, &issued);
+        self.outstanding += usize::try_from(issued.further).unwrap_or(usize::MAX) + 1;
+        self.left -= issued.further + 1;
         self.touch(index);
         true
     }
@@ -465,15 +473,16 @@ impl Engine {
         let before = connection.outstanding;
         let mut failed_op = None;
         let read = connection.read(buf, &mut |complete: &Complete| {
-            let Pending { op, intended_ns, sent_ns, sequence, written, bytes_sent } = complete.pending;
+            let Pending { op, intended_ns, sent_ns, written, .. } = complete.pending;
+            let bytes_sent = complete.count * complete.pending.bytes_sent;
             if complete.failed {
                 failed_op = Some(op);
             } else if let (Some(journal), true) = (journal.as_mut(), written.is_some()) {
-                journal.acknowledged(sequence);
+                complete.sequences().for_each(|sequence| journal.acknowledged(sequence));
             }
             let answered = Answered { op, failed: complete.failed, intended_ns, sent_ns, done_ns };
             let Complete { values, bytes_received, .. } = *complete;
-            recorder.record(answered, Amounts { values, bytes_sent, bytes_received });
+            recorder.record(answered, complete.count, Amounts { values, bytes_sent, bytes_received });
         });
         *outstanding -= before - connection.outstanding;
         if let Some(op) = failed_op {
@@ -500,8 +509,8 @@ impl Engine {
     fn lose(&mut self, index: usize, reason: &str, done_ns: u64) {
         let connection = &mut self.connections[index];
         self.outstanding -= connection.outstanding;
-        for Pending { op, intended_ns, sent_ns, .. } in connection.lose() {
-            self.outcome.unanswered += 1;
+        for (Pending { op, intended_ns, sent_ns, .. }, count) in connection.lose() {
+            self.outcome.unanswered += count;
             let answered = Answered {
                 op,
                 failed: true,
@@ -509,7 +518,7 @@ impl Engine {
                 sent_ns: if sent_ns == 0 { done_ns } else { sent_ns },
                 done_ns,
             };
-            self.recorder.record(answered, Amounts::default());
+            self.recorder.record(answered, count, Amounts::default());
         }
         self.outcome.connections_lost += 1;
         self.outcome.lost_reason.get_or_insert_with(|| reason.to_owned());

@@ -3,14 +3,14 @@
 use super::collector::{LiveOp, LiveSecond};
 use std::fmt::Write;
 
-/// One second in one line, without its end.
+/// One second, or the seconds since the last line, in one line, without its end.
 #[must_use]
 pub fn live_line(second: &LiveSecond) -> String {
     let mut line = String::new();
     let total = second.total_s.map_or_else(String::new, |total| format!("/{total}s"));
     let _ = write!(line, "[{:>3}s{total}]", second.t_s);
     for op in &second.ops {
-        put_op(&mut line, op);
+        put_op(&mut line, op, second.length_s.max(1));
     }
     if second.ops.is_empty() {
         line.push_str(" nothing answered");
@@ -20,17 +20,17 @@ pub fn live_line(second: &LiveSecond) -> String {
     line
 }
 
-fn put_op(line: &mut String, op: &LiveOp) {
+fn put_op(line: &mut String, op: &LiveOp, length_s: u64) {
     let ms = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), |us| format!("{:.3}", us / 1e3));
     let latency = &op.latency_us;
-    let _ = write!(line, " {} {}/s", op.name, grouped(op.count));
+    let _ = write!(line, " {} {}/s", op.name, grouped(op.count / length_s));
     if op.values != op.count {
-        let _ = write!(line, " ({} values/s)", short(op.values as f64));
+        let _ = write!(line, " ({} values/s)", short(op.values as f64 / length_s as f64));
     }
     let _ = write!(
         line,
         " {}B/s p50 {} p99 {} p99.9 {} max {} ms",
-        short(op.bytes as f64),
+        short(op.bytes as f64 / length_s as f64),
         ms(latency.p50),
         ms(latency.p99),
         ms(latency.p999),
@@ -86,6 +86,7 @@ mod tests {
         let second = LiveSecond {
             run: 0,
             t_s: 12,
+            length_s: 1,
             total_s: Some(30),
             ops: vec![op],
             behind_s: 0.04,

@@ -40,6 +40,7 @@ pub use collector::{LiveOp, LiveSecond};
 pub use error::LoadError;
 pub use latency::{LATENCY_NS_MAX, LatencyHistogram, LatencySummary};
 pub use live::live_line;
+pub use resp_client::{RespValue, ask};
 pub use result::{
     Environment, OpResult, Repetition, RepetitionOp, RunConfig, RunResult, SCHEMA_VERSION, Second, SecondOp,
     ServerReport, SweepPoint, Tool, Verdict,
@@ -51,6 +52,7 @@ pub use sweep::{Objective, rates, sweep};
 pub use target::Target;
 pub use verify::{Verification, verify};
 pub use workload::{
-    Churn, Dialect, KeyPattern, KeyStyle, KvOptions, Lateness, MixOptions, Order, QueryKind, QueryOptions,
-    ReadKind, ReplayOptions, ReplaySample, SampleSource, TsbsOptions, ValueKind, WorkloadOptions,
+    Churn, Dialect, KeyPattern, KeyStyle, KvKind, KvOptions, Lateness, MixOptions, Order, QueryKind,
+    QueryOptions, ReadKind, Recency, ReplayOptions, ReplaySample, RowShape, SampleSource, TsbsOptions,
+    ValueKind, WorkloadOptions,
 };

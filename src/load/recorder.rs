@@ -118,9 +118,9 @@ impl Recorder {
         self.measure_ns
     }
 
-    /// Records an operation, unless it belongs to the warm-up.
+    /// Records `count` operations, unless they belong to the warm-up; `amounts` are of all together.
     #[inline]
-    pub(super) fn record(&mut self, answered: Answered, amounts: Amounts) {
+    pub(super) fn record(&mut self, answered: Answered, count: u64, amounts: Amounts) {
         if answered.intended_ns.unwrap_or(answered.sent_ns) < self.measure_ns {
             return;
         }
@@ -129,10 +129,10 @@ impl Recorder {
         op.bytes_sent += amounts.bytes_sent;
         op.bytes_received += amounts.bytes_received;
         match &mut self.alike {
-            Some((alike, count)) if *alike == answered => *count += 1,
+            Some((alike, sum)) if *alike == answered => *sum += count,
             _ => {
                 self.settle();
-                self.alike = Some((answered, 1));
+                self.alike = Some((answered, count));
             }
         }
     }
@@ -205,12 +205,13 @@ mod tests {
             done_ns,
         };
         let amounts = Amounts { values: 3, ..Amounts::default() };
-        recorder.record(answered(999_999_999, 1_000_000_000, 1_000_000_000), amounts);
-        recorder.record(answered(1_000_000_000, 1_500_000_000, 1_600_000_000), amounts);
+        recorder.record(answered(999_999_999, 1_000_000_000, 1_000_000_000), 1, amounts);
+        recorder.record(answered(1_000_000_000, 1_500_000_000, 1_600_000_000), 1, amounts);
         recorder.turn_over(2_100_000_000, 0, 0);
-        recorder.record(answered(1_000_000_000, 1_500_000_000, 2_100_000_000), amounts);
+        recorder.record(answered(1_000_000_000, 1_500_000_000, 2_100_000_000), 1, amounts);
         recorder.record(
             Answered { failed: true, ..answered(1_000_000_000, 1, 2_200_000_000) },
+            1,
             Amounts::default(),
         );
         recorder.hand_over(0, 0);

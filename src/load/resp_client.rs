@@ -15,12 +15,25 @@ const DEPTH_MAX: usize = 8;
 
 /// A RESP2 reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RespValue {
+pub enum RespValue {
+    /// A simple string.
     Text(String),
+    /// An error, with its code.
     Error(String),
+    /// An integer.
     Number(i64),
+    /// A bulk string, or null.
     Bytes(Option<Vec<u8>>),
+    /// An array.
     Array(Vec<RespValue>),
+}
+
+/// Asks a server one thing over a connection of its own.
+///
+/// # Errors
+/// Nobody answers there, the password is refused, or what comes is no RESP. An error reply is a value.
+pub fn ask(address: &str, password: Option<&[u8]>, words: &[&[u8]]) -> Result<RespValue, LoadError> {
+    RespClient::connect(address, password)?.call(words)
 }
 
 /// A connection.

@@ -90,15 +90,18 @@ pub struct RunConfig {
     pub runs: u64,
     /// Seed of keys, values and arrivals.
     pub seed: u64,
-    /// `kv`, `tsbs-cpu`, `mixed`, `replay`, `query`.
+    /// `kv`, `ycsb-a` to `ycsb-f`, `tsbs-cpu`, `tsbs-devops`, `mixed`, `replay`, `query`.
     pub workload: String,
     /// Weights of the operations, by name.
     #[serde(default)]
     pub mix: BTreeMap<String, f64>,
     /// Series, or keys.
     pub series: u64,
-    /// `random`, `sequential`, `zipf`.
+    /// `random`, `sequential`, `parallel`, `zipf`, `gaussian`.
     pub key_pattern: String,
+    /// `latest` or `uniform`: which of what was written is read; absent where nothing is.
+    #[serde(default)]
+    pub read_recency: Option<String>,
     /// Exponent of the Zipf distribution, where the pattern has one.
     pub zipf: Option<f64>,
     /// `short` or `full`.
@@ -330,7 +333,10 @@ pub struct SweepPoint {
     pub within_slo: bool,
     /// The objective, as given: `p99<10ms`.
     pub slo: String,
-    /// What this rate's run was worth.
+    /// Why each run of this rate was not within it, one sentence each; a rate is given up after two.
+    #[serde(default)]
+    pub missed_because: Vec<String>,
+    /// What this rate's last run was worth.
     pub verdict: Verdict,
     /// Figures by operation.
     pub ops: BTreeMap<String, RepetitionOp>,

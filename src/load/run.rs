@@ -81,6 +81,10 @@ pub struct RunOptions {
     pub source: Source,
     /// Where acknowledged writes are noted.
     pub journal: Option<PathBuf>,
+    /// Processors of the threads, in turn; empty: the kernel chooses.
+    pub cpus: Vec<usize>,
+    /// Seconds between two live seconds that are told.
+    pub live_interval_s: u64,
     /// Send to a sink of the generator's own instead of the target.
     pub null_sink: bool,
     /// The document's account of all this.
@@ -107,6 +111,11 @@ pub fn run(
     live: &mut dyn FnMut(&LiveSecond),
 ) -> Result<RunResult, LoadError> {
     let cpus = sys::available_cpus().unwrap_or_default();
+    if let Some(cpu) = options.cpus.iter().find(|cpu| !cpus.contains(cpu)) {
+        return Err(LoadError::Options(format!(
+            "--cpus: processor {cpu} is not among those allowed here ({cpus:?})"
+        )));
+    }
     let sink = if options.null_sink { Some(start_sink(&options, &cpus)?) } else { None };
     if let Some(sink) = &sink {
         options.target.address = sink.address().to_string();
@@ -128,6 +137,10 @@ pub fn run(
     let after = options.target.counters().unwrap_or_else(|_| before.clone());
     let mut result = summarize(&options, all, stop.load(Ordering::Relaxed));
     result.env = environment(&backend_name);
+    if !options.cpus.is_empty() {
+        let cpus: Vec<String> = options.cpus.iter().map(usize::to_string).collect();
+        result.env.cpus_allowed = Some(cpus.join(","));
+    }
     result.server = ServerCounters::report(&before, &after);
     Ok(result)
 }
@@ -191,6 +204,7 @@ fn repeat(
         Amount::Operations(_) | Amount::Whole => None,
     };
     let mut collector = Collector::new(index, threads.op_names.clone(), options.threads, duration_ns);
+    collector.tell_every(options.live_interval_s);
     let mut marks = MarkReader::new(options);
     let Threads { handles, seconds, give_back, measure_ns, op_names, .. } = threads;
     while handles.iter().any(|handle| !handle.is_finished()) {
@@ -270,8 +284,12 @@ fn start(
             sockets.into_iter().map(|socket| connection(dialect, socket)).collect();
         let (backend, journal) = (options.backend, journal.map(JournalFile::writer));
         // The last processor is the sink's.
-        let others = cpus.len().saturating_sub(1);
-        let cpu = (others > 0).then(|| cpus[usize::try_from(thread).unwrap_or(0) % others]);
+        let own = if options.cpus.is_empty() {
+            &cpus[..cpus.len().saturating_sub(1)]
+        } else {
+            options.cpus.as_slice()
+        };
+        let cpu = (!own.is_empty()).then(|| own[usize::try_from(thread).unwrap_or(0) % own.len()]);
         let started = started.clone();
         let body = move || -> ThreadEnd {
             settle_thread(cpu);

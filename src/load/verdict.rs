@@ -68,6 +68,10 @@ impl Evidence {
         let sum_ns = |op: &OpSecond| op.latencies.histogram().mean() * op.latencies.count() as f64;
         self.response_ns_sum = totals.iter().map(sum_ns).sum();
     }
+    /// Whether the generator itself sent too late for the rate; where it did not, the answers came late.
+    fn fell_behind(&self) -> bool {
+        self.unsent > 0 || self.own_lag_ns_max as f64 / 1e9 > (1.0 - REACHED_SHARE) * self.elapsed_s
+    }
     /// Mean lateness that was the generator's own doing, where it is too much of the response time.
     fn late_by_itself_ns(&self) -> Option<f64> {
         let lag_ns = self.own_lag_ns_sum as f64;
@@ -94,7 +98,8 @@ pub(super) fn verdict(options: &RunOptions, all: &[&Evidence], interrupted: bool
     let cpu_percent = max(|evidence| evidence.cpu_percent);
     let held_up = sum(|evidence| evidence.dropped + evidence.connections_lost);
     let has_failed = all.iter().any(|evidence| evidence.failure.is_some());
-    let missed_by_itself = target_not_reached && held_up == 0 && !has_failed;
+    let fell_behind = all.iter().any(|evidence| evidence.fell_behind());
+    let missed_by_itself = target_not_reached && held_up == 0 && !has_failed && fell_behind;
     let late_by_itself = all.iter().any(|evidence| evidence.late_by_itself_ns().is_some());
     let lag_count = sum(|evidence| evidence.lag_count);
     let lag_ns_sum: u128 = all.iter().map(|evidence| evidence.lag_ns_sum).sum();
@@ -168,4 +173,18 @@ fn notes(verdict: &Verdict, all: &[&Evidence]) -> Vec<String> {
         notes.push("interrupted: the figures are of the time until then".to_owned());
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_answers_are_not_the_generators_fault() {
+        // A server too slow for its rate would be excused by the generator's verdict.
+        let sent_in_time = Evidence { elapsed_s: 2.0, own_lag_ns_max: 15_000_000, ..Evidence::default() };
+        assert!(!sent_in_time.fell_behind());
+        assert!(Evidence { own_lag_ns_max: 25_000_000, ..sent_in_time.clone() }.fell_behind());
+        assert!(Evidence { unsent: 1, ..sent_in_time }.fell_behind());
+    }
 }

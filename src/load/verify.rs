@@ -6,12 +6,13 @@
 
 use super::error::LoadError;
 use super::journal::Journal;
+use super::random::{draw, unit};
 use super::resp_client::{RespClient, RespValue};
 use super::schedule::Share;
 use super::target::Target;
 use super::workload::{
-    Dialect, KvOptions, KvWorkload, KvWrite, SampleEncoder, TsbsOptions, TsbsWorkload, WorkloadOptions,
-    sequence_of,
+    Dialect, KvOptions, KvWorkload, KvWrite, MixOptions, SampleEncoder, TsbsOptions, TsbsWorkload,
+    WorkloadOptions, sequence_of,
 };
 use crate::client::Client;
 use crate::model::{OwnedValue, Value};
@@ -21,6 +22,8 @@ use std::path::Path;
 
 /// Missing writes that are named; the others are counted.
 const NAMED_MAX: usize = 20;
+/// Of the dice that choose what is read back.
+const CHOICE_SEED: u64 = 0x7665_7269;
 
 /// First line of a journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,20 +57,25 @@ impl Verification {
     }
 }
 
-/// Reads back what `journal` says was acknowledged; the target's dialect is the journal's.
+/// Reads back what `journal` says was acknowledged, or a share (0..=1) of it; the target's dialect is the journal's.
 ///
 /// # Errors
 /// When the journal or the server cannot be read.
-pub fn verify(journal: &Path, target: &Target) -> Result<Verification, LoadError> {
-    let Journal { options, acknowledged } = Journal::read(journal).map_err(LoadError::Options)?;
+pub fn verify(journal: &Path, target: &Target, share: f64) -> Result<Verification, LoadError> {
+    let Journal { options, mut acknowledged } = Journal::read(journal).map_err(LoadError::Options)?;
+    let writes = acknowledged.len() as u64;
     let header: JournalHeader = serde_json::from_str(&options)
         .map_err(|error| LoadError::Options(format!("{}: {error}", journal.display())))?;
-    let mut found = Verification { writes: acknowledged.len() as u64, ..Verification::default() };
+    let mut found = Verification { writes, ..Verification::default() };
+    // Strings are chosen by key, below: an older write of a key cannot be found any more.
+    if !matches!(&header.workload, WorkloadOptions::Kv(KvOptions { dialect: Dialect::Strings, .. })) {
+        acknowledged.retain(|sequence| is_chosen(*sequence, share));
+    }
     match &header.workload {
         WorkloadOptions::Kv(options) => {
             let target = Target { dialect: options.dialect, ..target.clone() };
             match options.dialect {
-                Dialect::Strings => verify_strings(&target, options, &acknowledged, &mut found)?,
+                Dialect::Strings => verify_strings(&target, options, &acknowledged, share, &mut found)?,
                 Dialect::Native | Dialect::Series => {
                     verify_samples(&target, options, &acknowledged, &mut found)?
                 }
@@ -77,13 +85,20 @@ pub fn verify(journal: &Path, target: &Target) -> Result<Verification, LoadError
             let target = Target { dialect: options.dialect, ..target.clone() };
             verify_rows(&target, options, header.threads, &acknowledged, &mut found)?;
         }
-        WorkloadOptions::Mixed(_) | WorkloadOptions::Query(_) => {
-            return Err(LoadError::Options(
-                "only workloads kv and tsbs-cpu have a journal to verify".to_owned(),
-            ));
+        WorkloadOptions::Mixed(MixOptions { rows, .. }) => {
+            let target = Target { dialect: rows.dialect, ..target.clone() };
+            verify_rows(&target, rows, header.threads, &acknowledged, &mut found)?;
+        }
+        WorkloadOptions::Query(_) => {
+            return Err(LoadError::Options("queries write nothing that could be verified".to_owned()));
         }
     }
     Ok(found)
+}
+
+/// Whether a write, or the string of a key, is among the share that is read back.
+fn is_chosen(number: u64, share: f64) -> bool {
+    share >= 1.0 || unit(draw(CHOICE_SEED, number)) < share
 }
 
 /// Reads single samples, over either protocol.
@@ -156,6 +171,7 @@ fn verify_strings(
     target: &Target,
     options: &KvOptions,
     acknowledged: &[u64],
+    share: f64,
     found: &mut Verification,
 ) -> Result<(), LoadError> {
     let mut client = target.resp_client()?;
@@ -163,7 +179,7 @@ fn verify_strings(
     let newest: BTreeMap<u64, u64> =
         acknowledged.iter().map(|sequence| (workload.key_of(*sequence), *sequence)).collect();
     let (mut name, mut value) = (Vec::new(), Vec::new());
-    for (key, sequence) in newest {
+    for (key, sequence) in newest.into_iter().filter(|(key, _)| is_chosen(*key, share)) {
         workload.name_of(key, &mut name);
         let reply = client.call(&[b"GET", &name])?;
         let stored = match reply {

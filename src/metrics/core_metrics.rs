@@ -1,6 +1,7 @@
 //! The counters of one core. The core alone increments them, so they are plain integers.
 
 use super::latency::{Latencies, RecentLatencies};
+use super::phases::PhaseTotals;
 
 /// Everything that one core counts. Fields are totals since start unless their group says "now".
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ pub struct CoreMetrics {
     pub shard: ShardGauges,
     /// How long requests took.
     pub latencies: Latencies,
+    /// Where their time went.
+    pub phases: PhaseTotals,
 }
 
 impl CoreMetrics {
@@ -37,6 +40,7 @@ impl CoreMetrics {
             turns: self.turns,
             shard: self.shard,
             totals: self.latencies.totals(),
+            phases: self.phases,
             recent: self.latencies.recent(now_ns),
         }
     }
@@ -62,6 +66,7 @@ pub struct CoreSnapshot {
     /// See [`CoreMetrics::shard`].
     pub shard: ShardGauges,
     pub(super) totals: super::latency::LatencyTotals,
+    pub(super) phases: PhaseTotals,
     pub(super) recent: RecentLatencies,
 }
 

@@ -106,10 +106,7 @@ pub(super) struct LatencyTotals(pub(super) [Buckets; RequestKind::ALL.len()]);
 impl LatencyTotals {
     pub(super) fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            for (count, more) in mine.counts.iter_mut().zip(theirs.counts) {
-                *count += more;
-            }
-            mine.sum_ns = mine.sum_ns.saturating_add(theirs.sum_ns);
+            mine.add(theirs);
         }
     }
 }
@@ -128,7 +125,15 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    fn record(&mut self, latency_ns: u64, count: u32) {
+    /// Adds up with another core's.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+    }
+
+    pub(super) fn record(&mut self, latency_ns: u64, count: u32) {
         let index = BUCKET_BOUNDS_NS.partition_point(|bound| *bound < latency_ns);
         self.counts[index] += u64::from(count);
         self.sum_ns = self.sum_ns.saturating_add(latency_ns.saturating_mul(u64::from(count)));

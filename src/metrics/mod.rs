@@ -8,6 +8,7 @@
 mod core_metrics;
 pub mod endpoint;
 mod latency;
+mod phases;
 mod prometheus;
 mod stats;
 mod store;
@@ -17,6 +18,7 @@ pub use core_metrics::{
     TableCounters, WalCounters,
 };
 pub use latency::{Latencies, RequestKind};
+pub use phases::{Phase, PhaseTimes, PhaseTotals};
 pub use prometheus::render_prometheus;
 pub use stats::{InfoSection, info_sections, render_stats, stat_pairs};
 pub use store::StoreSnapshot;

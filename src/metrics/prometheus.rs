@@ -3,7 +3,10 @@
 //! Names and units are part of what operators build on: a renamed one breaks dashboards. Counters of all cores are
 //! summed; what tells cores or shards apart has a label.
 
-use super::latency::{BUCKET_BOUNDS_NS, LatencyTotals, RecentLatencies, RequestKind, quantile_seconds};
+use super::latency::{
+    BUCKET_BOUNDS_NS, Buckets, LatencyTotals, RecentLatencies, RequestKind, quantile_seconds,
+};
+use super::phases::{Phase, PhaseTotals};
 use super::{CoreSnapshot, StoreSnapshot};
 use std::fmt::Display;
 use std::fmt::Write;
@@ -196,6 +199,7 @@ fn process(page: &mut Page, store: &StoreSnapshot) {
     page.gauge("recovery_records", "Log records that recovery replayed at start.", store.recovery_records);
     page.gauge("torn_tails", "Log streams whose torn end recovery cut off at start.", store.torn_tails);
     page.gauge("torn_bytes", "Bytes of torn ends that recovery cut off at start.", store.torn_bytes);
+    page.counter("slow_requests_total", "Requests slower than --slowlog-slower-than.", store.slow_requests);
     page.family("build_info", "gauge", "Version, sync policy and time unit.");
     let labels = [("version", &*store.version), ("sync", &*store.sync), ("time_unit", &*store.time_unit)];
     page.sample("build_info", &labels, 1);
@@ -213,20 +217,17 @@ fn latency(page: &mut Page, cores: &[CoreSnapshot]) {
     }
     page.family("request_duration_seconds", "histogram", "Time from a request's arrival to its reply.");
     for (kind, buckets) in RequestKind::ALL.into_iter().zip(&totals.0) {
-        let mut cumulative = 0;
-        for (count, bound_ns) in buckets.counts.iter().zip(BUCKET_BOUNDS_NS) {
-            cumulative += count;
-            let bound = (bound_ns as f64 / 1e9).to_string();
-            page.sample(
-                "request_duration_seconds_bucket",
-                &[("op", kind.name()), ("le", &bound)],
-                cumulative,
-            );
-        }
-        let op = ("op", kind.name());
-        page.sample("request_duration_seconds_bucket", &[op, ("le", "+Inf")], buckets.count());
-        page.sample("request_duration_seconds_sum", &[op], buckets.sum_ns as f64 / 1e9);
-        page.sample("request_duration_seconds_count", &[op], buckets.count());
+        page.buckets("request_duration_seconds", ("op", kind.name()), buckets);
+    }
+    let mut phases = PhaseTotals::default();
+    cores.iter().for_each(|core| phases.add(&core.phases));
+    page.family(
+        "request_phase_seconds",
+        "histogram",
+        "Where the time of requests went, until their reply had left.",
+    );
+    for (phase, buckets) in Phase::ALL.into_iter().zip(&phases.0) {
+        page.buckets("request_phase_seconds", ("phase", phase.name()), buckets);
     }
     for (kind, histogram) in [("get", &recent.get), ("put", &recent.put)] {
         for (percentile, quantile) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
@@ -261,6 +262,19 @@ impl Page {
         for core in cores {
             self.sample(name, &[("shard", &core.core.to_string())], pick(core));
         }
+    }
+
+    /// The samples of a histogram with one label.
+    fn buckets(&mut self, name: &str, label: (&str, &str), buckets: &Buckets) {
+        let mut cumulative = 0;
+        for (count, bound_ns) in buckets.counts.iter().zip(BUCKET_BOUNDS_NS) {
+            cumulative += count;
+            let bound = (bound_ns as f64 / 1e9).to_string();
+            self.sample(&format!("{name}_bucket"), &[label, ("le", &bound)], cumulative);
+        }
+        self.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], buckets.count());
+        self.sample(&format!("{name}_sum"), &[label], buckets.sum_ns as f64 / 1e9);
+        self.sample(&format!("{name}_count"), &[label], buckets.count());
     }
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {
@@ -323,6 +337,10 @@ mod tests {
             "tskv_request_duration_seconds_count{op=\"put\"} 2",
             "tskv_request_duration_seconds_sum{op=\"put\"} 0.00024",
             "tskv_recovery_seconds 1.25",
+            "tskv_request_phase_seconds_bucket{phase=\"wal\",le=\"0.0001\"} 0",
+            "tskv_request_phase_seconds_bucket{phase=\"wal\",le=\"0.00015\"} 6",
+            "tskv_request_phase_seconds_sum{phase=\"queue\"} 0.00006",
+            "tskv_request_phase_seconds_count{phase=\"send\"} 6",
             "tskv_cpu_seconds_total{shard=\"1\"} 1.5",
         ] {
             assert!(page.lines().any(|found| found == line), "no line {line}\n{page}");

@@ -1,6 +1,7 @@
 //! Snapshots for the tests of the renderers: two cores with every field set.
 
 use super::latency::RequestKind;
+use super::phases::PhaseTimes;
 use super::{CoreMetrics, CoreSnapshot, StoreSnapshot};
 
 pub(super) fn cores() -> Vec<CoreSnapshot> {
@@ -15,6 +16,7 @@ pub(super) fn cores() -> Vec<CoreSnapshot> {
     metrics.shard.operations = 30;
     metrics.shard.memtable_bytes = 1 << 20;
     metrics.latencies.record(RequestKind::Put, 120_000, 1, 0);
+    metrics.phases.record(&PhaseTimes([10_000, 110_000, 0, 0, 5_000]), 3);
     metrics.latencies.record(RequestKind::Get, 20_000, 1, 0);
     vec![metrics.snapshot(0, 0), metrics.snapshot(1, 0)]
 }

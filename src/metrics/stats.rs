@@ -30,6 +30,7 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
                 ("io_backend_reason", one_line(store.backend_reason.as_deref().unwrap_or_default())),
                 ("cores", cores.len().to_string()),
                 ("store", store.store.clone()),
+                ("data", one_line(&store.data)),
                 ("time_unit", store.time_unit.clone()),
                 ("sync", store.sync.clone()),
             ],

@@ -69,4 +69,6 @@ pub struct StoreSnapshot {
     pub torn_tails: u64,
     /// Bytes cut off.
     pub torn_bytes: u64,
+    /// Requests slower than `--slowlog-slower-than`.
+    pub slow_requests: u64,
 }

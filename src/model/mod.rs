@@ -1,6 +1,7 @@
 //! The shared language: keys, values, entries, commands and replies. No behaviour beyond ordering and checks.
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod command;
 mod entry;
 mod file_ref;
@@ -11,6 +12,7 @@ mod scan;
 mod time_unit;
 mod value;
 
+pub use checkpoint::CheckpointName;
 pub use command::{
     Aggregation, Aggregator, BucketTimestamp, Command, DuplicatePolicy, RangeQuery, SeriesOptions,
     SetCondition, StoredCommand, StoredEntry,

@@ -1,5 +1,6 @@
 //! One client connection: bytes in, bytes out, and what is known of the client. A state machine without I/O.
 
+use super::blame::Heads;
 use super::clients::Listing;
 use super::output::Output;
 use super::pages::Page;
@@ -116,6 +117,8 @@ pub(crate) struct Connection {
     pub(crate) is_dirty: bool,
     /// It is in the list of connections whose next reply waits for the log.
     pub(crate) awaits_log: bool,
+    /// The first requests of its last turns.
+    pub(crate) heads: Heads,
     pub(crate) pages: Vec<Page>,
     /// Bytes that `pages` and `listings` have gathered.
     pub(crate) page_bytes: usize,
@@ -163,6 +166,7 @@ impl Connection {
             is_ready: false,
             is_dirty: false,
             awaits_log: false,
+            heads: Heads::default(),
             pages: Vec::new(),
             page_bytes: 0,
             listings: Vec::new(),

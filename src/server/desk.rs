@@ -1,6 +1,7 @@
 //! Where requests are served: takes a connection's bytes, parses them, and passes commands to the shards that own
 //! their keys. RESP is here; `native` and `session` hold the rest.
 
+use super::blame::{Begun, Head};
 use super::connection::{Closing, Receiving, RespTalk, Talk, Transaction};
 use super::mailbox::RequestBody;
 use super::net::{Net, protocol_of};
@@ -150,7 +151,13 @@ impl Desk<'_> {
 
     fn resp(&mut self, id: ConnectionId, resp: &mut RespTalk, bytes: &[u8]) -> Look {
         if resp.unfinished.is_some() {
-            return self.go_on(id, resp, bytes);
+            let look = self.go_on(id, resp, bytes);
+            if let Look::Consumed(_) = look {
+                let words = resp.parser.args(bytes);
+                let word = |index| words.get(index).unwrap_or_default();
+                self.remember(id, || Head::new(word(0), word(1), words.len()));
+            }
+            return look;
         }
         let Some(connection) = self.net.connections.get_mut(id) else { return Look::End };
         let limits = if connection.authenticated {
@@ -165,7 +172,11 @@ impl Desk<'_> {
                 let words = resp.parser.args(bytes);
                 resp.request_bytes = consumed;
                 match self.resp_words(id, &mut resp.transaction, &mut resp.unfinished, words) {
-                    Look::Consumed(_) => Look::Consumed(consumed),
+                    Look::Consumed(_) => {
+                        let word = |index| words.get(index).unwrap_or_default();
+                        self.remember(id, || Head::new(word(0), word(1), words.len()));
+                        Look::Consumed(consumed)
+                    }
                     look @ (Look::Incomplete | Look::Part | Look::Blocked | Look::End) => look,
                 }
             }
@@ -432,6 +443,18 @@ impl Desk<'_> {
         }
     }
 
+    /// Keeps what a request was that has just been served: of the first in each turn, and while it is not answered.
+    pub(super) fn remember(&mut self, id: ConnectionId, head: impl Fn() -> Head) {
+        let served_ns = self.now.monotonic_ns;
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        if !connection.heads.has(served_ns) {
+            connection.heads.keep(served_ns, head());
+        }
+        if connection.slots.count() > 0 {
+            connection.slots.describe_last(head);
+        }
+    }
+
     /// Appends a reply that needs no shard, in its place among the others.
     pub(super) fn put(&mut self, id: ConnectionId, encode: impl FnOnce(&mut Vec<u8>)) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
@@ -449,7 +472,8 @@ impl Desk<'_> {
     /// Counts a request, and notes when it came.
     pub(super) fn count(&mut self, id: ConnectionId, kind: RequestKind, entries: u64) {
         if let Some(connection) = self.net.connections.get_mut(id) {
-            connection.slots.stamp_next(kind, self.now.monotonic_ns);
+            let (arrived_ns, served_ns) = (connection.active_ns, self.now.monotonic_ns);
+            connection.slots.begin_next(Begun { kind, arrived_ns, served_ns, elsewhere: None });
         }
         let counters = &mut self.net.metrics.requests;
         match kind {

@@ -11,6 +11,7 @@
 mod models;
 mod ring;
 
+use super::blame::OwnerTimes;
 use crate::io::Waker;
 use crate::limits::MAILBOX_SCANS_MAX;
 use crate::model::{Dialect, OperationId, Seqno, StoredCommand};
@@ -79,6 +80,8 @@ pub(crate) struct ReplySummary {
     pub(crate) more_keys: bool,
     /// Of a list of connections: where it goes on.
     pub(crate) next_place: Option<u32>,
+    /// Where the owner's time went.
+    pub(crate) owner: OwnerTimes,
 }
 
 /// A message with the sender's seqno: the receiver's counter rises above it.

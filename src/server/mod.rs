@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod admission;
+mod blame;
 mod clients;
 mod connection;
 mod core_loop;
@@ -21,6 +22,7 @@ mod session;
 mod shard_table;
 mod shared;
 mod slots;
+mod slow_log;
 mod status;
 mod tokens;
 

@@ -1,5 +1,6 @@
 //! Native frames: decoding, and what each request asks of the shards.
 
+use super::blame::Head;
 use super::core_loop::Control;
 use super::desk::{Desk, Look, entries_of, kind_of};
 use super::net::native_header;
@@ -97,7 +98,11 @@ impl Desk<'_> {
             Request::ScanCredit { credit } => self.native_credit(id, header.request_id, credit),
             Request::ScanCancel => self.native_cancel(id, header.request_id),
             Request::Stats => self.stats(id, header),
-            Request::Flush | Request::Compact => self.admin(id, header, matches!(request, Request::Compact)),
+            Request::Flush => self.admin(id, header, |done| ToCoordinator::FlushAll { done }),
+            Request::Compact => self.admin(id, header, |done| ToCoordinator::CompactAll { done }),
+            Request::Checkpoint { name } => {
+                self.admin(id, header, |done| ToCoordinator::Checkpoint { name, done });
+            }
             Request::Move { boundary, key } => self.move_boundary(id, header, boundary, key),
             Request::Routes => self.fail(id, header, Status::Unsupported, "ROUTES is reserved"),
         }
@@ -150,6 +155,8 @@ impl Desk<'_> {
 
     fn native_data(&mut self, id: ConnectionId, header: &FrameHeader, command: Command<'_>) {
         self.count(id, kind_of(&command), entries_of(&command));
+        let words = 1 + usize::try_from(entries_of(&command)).unwrap_or(usize::MAX).max(1);
+        let head = Head::new(kind_of(&command).name().as_bytes(), command.key().unwrap_or_default(), words);
         // A batch is whole or absent, so it runs at once; what it costs is taken from what its connection may do next.
         self.spent += usize::try_from(entries_of(&command)).unwrap_or(usize::MAX) / ENTRIES_PER_COMMAND;
         let dialect = dialect_of(header);
@@ -178,6 +185,7 @@ impl Desk<'_> {
                 self.execute(OperationId { connection: id, sequence, part: 0 }, dialect, &command);
             }
         }
+        self.remember(id, || head);
     }
 
     /// A batch, split by owner. Each shard keeps or loses its part as a whole.
@@ -206,6 +214,7 @@ impl Desk<'_> {
 
     fn native_scan(&mut self, id: ConnectionId, header: &FrameHeader, request: ScanRequest, credit: u32) {
         self.count(id, RequestKind::Scan, 0);
+        let head = Head::new(b"scan", &request.keys.start, 2);
         let router = self.net.router.clone();
         let credit = credit.min(self.scan_credit_max());
         let Some(connection) = self.net.connections.get_mut(id) else { return };
@@ -233,6 +242,7 @@ impl Desk<'_> {
         let operation = OperationId { connection: id, sequence, part: 0 };
         self.execute_on(shard, operation, dialect, &command);
         self.credit(shard, operation, credit);
+        self.remember(id, || head);
     }
 
     /// Chunks that a scan may send without an answer: as many as a client may leave unread.
@@ -299,8 +309,8 @@ impl Desk<'_> {
         }
     }
 
-    /// FLUSH and COMPACT: the coordinator works on them; the reply comes when it is done.
-    fn admin(&mut self, id: ConnectionId, header: &FrameHeader, compact: bool) {
+    /// FLUSH, COMPACT and CHECKPOINT: the coordinator works on them; the reply comes when it is done.
+    fn admin(&mut self, id: ConnectionId, header: &FrameHeader, message: impl FnOnce(Done) -> ToCoordinator) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         let sequence = connection.slots.open_native(dialect_of(header));
         let operation = OperationId { connection: id, sequence, part: 0 };
@@ -311,11 +321,7 @@ impl Desk<'_> {
                 shared.ring(core);
             }
         });
-        self.net.shared.tell_coordinator(if compact {
-            ToCoordinator::CompactAll { done }
-        } else {
-            ToCoordinator::FlushAll { done }
-        });
+        self.net.shared.tell_coordinator(message(done));
     }
 
     /// The coordinator has done, or failed to do, what a client asked for.

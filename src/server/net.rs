@@ -1,6 +1,7 @@
 //! What a core has besides its shard and its backend: connections, mailboxes, and everything that the shard's
 //! effects turn into. It takes effects while the shard runs; the core loop carries them out afterwards.
 
+use super::blame::OwnerTimes;
 use super::connection::{Closing, Connections};
 use super::core_loop::Control;
 use super::mailbox::{ForwardedReply, ForwardedRequest, Mailboxes, ReplySummary, RequestBody};
@@ -54,6 +55,8 @@ struct Remote {
     /// A chunk of its reply has been made, and more follow.
     streams: bool,
     is_scan: bool,
+    /// When it began here.
+    since_ns: u64,
 }
 
 /// See the module.
@@ -68,6 +71,8 @@ pub(crate) struct Net {
     pub(crate) control: Sender<Control>,
     /// The shard's log is acknowledged so far.
     pub(crate) acked: Lsn,
+    /// The core's clock in this turn.
+    pub(crate) now_ns: u64,
     /// The seqno that messages carry.
     pub(crate) seqno: Seqno,
     pub(crate) blocks_wanted: Vec<BlockWanted>,
@@ -77,6 +82,8 @@ pub(crate) struct Net {
     pub(crate) follow_ups_held: VecDeque<FollowUp>,
     /// Connections whose output may have to be sent at the end of the turn.
     pub(crate) dirty: Vec<ConnectionId>,
+    /// The list of the turn before, emptied: its memory is used again.
+    pub(crate) dirty_spare: Vec<ConnectionId>,
     /// Replies to other cores that wait for the log; positions ascend.
     held: VecDeque<Held>,
     remotes: BTreeMap<OperationId, Remote>,
@@ -90,6 +97,8 @@ struct Held {
     gate: Lsn,
     dialect: Dialect,
     reply: ForwardedReply,
+    /// Since when.
+    since_ns: u64,
 }
 
 /// A scratch buffer above this is given back to the allocator.
@@ -111,12 +120,14 @@ impl Net {
             metrics: CoreMetrics::default(),
             control,
             acked: Lsn(0),
+            now_ns: 0,
             seqno: Seqno(0),
             blocks_wanted: Vec::new(),
             shard_requests: Vec::new(),
             follow_ups: VecDeque::new(),
             follow_ups_held: VecDeque::new(),
             dirty: Vec::new(),
+            dirty_spare: Vec::new(),
             held: VecDeque::new(),
             remotes: BTreeMap::new(),
             log_failed: false,
@@ -128,14 +139,16 @@ impl Net {
     pub(crate) fn begin_remote(&mut self, request: &ForwardedRequest) {
         let (dialect, reply_bytes_max) = (request.dialect, request.reply_bytes_max);
         let is_scan = matches!(&request.body, RequestBody::Execute(command) if command.is_scan());
-        let remote = Remote { dialect, reply_bytes_max, streams: false, is_scan };
+        let since_ns = self.now_ns;
+        let remote = Remote { dialect, reply_bytes_max, streams: false, is_scan, since_ns };
         self.remotes.insert(request.operation, remote);
     }
 
     /// Sends the replies to other cores whose writes are acknowledged.
     pub(crate) fn release_held(&mut self) {
         while self.held.front().is_some_and(|held| held.gate <= self.acked) {
-            if let Some(Held { reply, .. }) = self.held.pop_front() {
+            if let Some(Held { mut reply, since_ns, .. }) = self.held.pop_front() {
+                reply.summary.owner.wal_ns = self.now_ns.saturating_sub(since_ns);
                 self.mailboxes.send_reply(reply.operation.connection.core, self.seqno, reply);
             }
         }
@@ -144,7 +157,7 @@ impl Net {
     pub(crate) fn fail_held(&mut self) {
         self.log_failed = true;
         let mut failed = BTreeSet::new();
-        for Held { gate, dialect, mut reply } in std::mem::take(&mut self.held) {
+        for Held { gate, dialect, mut reply, .. } in std::mem::take(&mut self.held) {
             // Several chunks of one scan may wait: it fails once.
             if failed.contains(&reply.operation) {
                 continue;
@@ -192,6 +205,9 @@ impl Net {
     /// A reply from another core's shard.
     pub(crate) fn forwarded_reply(&mut self, reply: ForwardedReply) {
         let ForwardedReply { operation, bytes, summary } = reply;
+        if let Some(connection) = self.connections.get_mut(operation.connection) {
+            connection.slots.note_owner(operation.sequence, summary.owner);
+        }
         self.arrive(operation, &bytes, summary, Lsn(0));
     }
 
@@ -459,6 +475,7 @@ impl Net {
             summary = encode(&mut bytes, remote.dialect, &Reply::Error(error));
         }
         summary.of_scan = remote.is_scan;
+        summary.owner = OwnerTimes { read_ns: self.now_ns.saturating_sub(remote.since_ns), wal_ns: 0 };
         if summary.more {
             self.remotes.insert(operation, Remote { streams: true, ..remote });
         } else {
@@ -471,7 +488,8 @@ impl Net {
         if gate <= self.acked && !keeps_order {
             self.mailboxes.send_reply(operation.connection.core, self.seqno, reply);
         } else {
-            self.held.push_back(Held { gate: gate.max(last_gate), dialect: remote.dialect, reply });
+            let since_ns = self.now_ns;
+            self.held.push_back(Held { gate: gate.max(last_gate), dialect: remote.dialect, reply, since_ns });
         }
     }
 }

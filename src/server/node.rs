@@ -182,6 +182,7 @@ pub fn run(
     let placement = place_cores(&config.cores)?;
     config.check_split_points(placement.len()).map_err(ServeError::SplitPoints)?;
     limit_clients(&mut config, placement.len())?;
+    size_caches(&mut config, placement.len());
     let listeners = bind(&config.listen, placement.len())?;
     let data = config.data.clone();
     let directory = |source| ServeError::Directory { path: data.clone(), source };
@@ -235,6 +236,15 @@ fn limit_clients(config: &mut Config, cores: usize) -> Result<(), ServeError> {
         config.max_clients = left;
     }
     Ok(())
+}
+
+/// Fits the block caches to the memory, unless `--cache-bytes` says how large they are.
+fn size_caches(config: &mut Config, cores: usize) {
+    let bytes = config.cache_bytes_of(sys::memory_bytes(), cores);
+    if config.cache_bytes.is_none() {
+        log::info!("block cache: {} MiB on each core (--cache-bytes)", bytes >> 20);
+    }
+    config.cache_bytes = Some(usize::try_from(bytes).unwrap_or(usize::MAX));
 }
 
 type Bound = (Vec<Vec<ListenerId>>, Vec<SocketAddr>);
@@ -542,7 +552,7 @@ fn shard_options(
         memtable_bytes: config.memtable_bytes,
         memtable_age_ns: knobs.memtable_age_ns,
         wal_segment_bytes: config.wal_segment_bytes,
-        cache_bytes: config.cache_bytes as u64,
+        cache_bytes: config.cache_bytes_of(None, usize::from(router.shards())),
         seqno_start,
     }
 }
@@ -557,7 +567,7 @@ fn facts_of(
     StoreSnapshot {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         store: opened.store.to_string(),
-        data: config.data.display().to_string(),
+        data: std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone()).display().to_string(),
         time_unit: opened.unit.to_string(),
         sync: config.sync.to_string(),
         listen: listen.iter().map(SocketAddr::to_string).collect(),

@@ -4,7 +4,7 @@
 //! `offset` on may leave only when the shard's log is acknowledged through `lsn`. Marks ascend in both parts, so
 //! replies leave in order whatever the order of completions.
 
-use crate::metrics::RequestKind;
+use super::blame::{Answered, Begun, Head, LogTimes};
 use crate::model::Lsn;
 use std::collections::VecDeque;
 
@@ -20,17 +20,8 @@ pub(crate) struct Output {
     sending: usize,
     /// A buffer that came back from a send, to be filled next.
     spare: Vec<u8>,
-    /// When the requests came whose replies end at these offsets; offsets ascend.
-    stamps: VecDeque<Stamp>,
-}
-
-/// Requests of one kind that came at one time, by where their last reply ends.
-#[derive(Clone, Copy, Debug)]
-struct Stamp {
-    end: u64,
-    kind: RequestKind,
-    since_ns: u64,
-    count: u32,
+    /// The requests whose replies are here or being sent, by where these end; offsets ascend.
+    answered: VecDeque<Answered>,
 }
 
 /// A spare buffer above this is given back to the allocator.
@@ -102,23 +93,47 @@ impl Output {
             self.spare = buffer;
         }
     }
-    /// The reply to a request of this kind, which came at `since_ns`, ends here.
-    pub(crate) fn stamp(&mut self, kind: RequestKind, since_ns: u64) {
+    /// The reply to a request ends here.
+    pub(crate) fn answered(&mut self, begun: Begun, head: Option<Box<Head>>) {
         let end = self.start + self.bytes.len() as u64;
-        match self.stamps.back_mut() {
-            Some(last) if last.kind == kind && last.since_ns == since_ns => {
-                last.end = end;
+        let gate = self.marks.back().map_or(Lsn(0), |mark| mark.1);
+        match self.answered.back_mut() {
+            Some(last) if last.answered_ns.is_none() && last.begun == begun && head.is_none() => {
+                (last.end, last.gate) = (end, gate);
                 last.count += 1;
             }
-            Some(_) | None => self.stamps.push_back(Stamp { end, kind, since_ns, count: 1 }),
+            Some(_) | None => {
+                let (answered_ns, reached_ns) = (None, None);
+                self.answered.push_back(Answered {
+                    begun,
+                    end,
+                    gate,
+                    count: 1,
+                    answered_ns,
+                    reached_ns,
+                    head,
+                });
+            }
         }
     }
-    /// Gives the kind, time and number of the requests whose replies have been handed to a send.
-    pub(crate) fn take_stamps(&mut self, mut visit: impl FnMut(RequestKind, u64, u32)) {
-        while let Some(stamp) = self.stamps.front().filter(|stamp| stamp.end <= self.start) {
-            visit(stamp.kind, stamp.since_ns, stamp.count);
-            self.stamps.pop_front();
+    /// The turn ends in which the latest replies were made.
+    pub(crate) fn end_turn(&mut self, now_ns: u64) {
+        let latest = self.answered.iter_mut().rev().take_while(|answered| answered.answered_ns.is_none());
+        latest.for_each(|answered| answered.answered_ns = Some(now_ns));
+    }
+    /// Notes when the log let the replies leave that have just been handed to a send, and gives the requests.
+    pub(crate) fn hand_over(&mut self, log: &LogTimes, now_ns: u64, mut visit: impl FnMut(&Begun, u32)) {
+        let handed = self.answered.iter_mut().take_while(|answered| answered.end <= self.start);
+        for answered in handed.filter(|answered| answered.reached_ns.is_none()) {
+            let answered_ns = answered.answered_ns.unwrap_or(now_ns);
+            answered.reached_ns = Some(log.reached(answered.gate, answered_ns, now_ns));
+            visit(&answered.begun, answered.count);
         }
+    }
+    /// The next requests whose replies have left, once a send is complete.
+    pub(crate) fn take_sent(&mut self) -> Option<Answered> {
+        let has_left = self.sending == 0 && self.answered.front()?.reached_ns.is_some();
+        has_left.then(|| self.answered.pop_front()).flatten()
     }
     /// Drops what still waits for the log: it will never be acknowledged. Says whether there was any.
     pub(crate) fn drop_held(&mut self, acked: Lsn) -> bool {

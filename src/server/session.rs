@@ -2,6 +2,7 @@
 
 use super::connection::Transaction;
 use super::desk::{Desk, Look};
+use super::slow_log;
 use crate::metrics;
 use crate::model::{ConnectionId, Dialect};
 use crate::protocol::resp::{Credentials, Hello, Protocol, Request, SessionRequest, describe, encode, glob};
@@ -68,6 +69,18 @@ impl Desk<'_> {
             SessionRequest::Info { sections } => self.info(id, protocol, sections),
             SessionRequest::ModuleList => {
                 self.put(id, |out| describe::module_list(out, protocol, MODULE_VERSION));
+            }
+            SessionRequest::SlowlogGet { count } => {
+                let entries = self.net.shared.slow_log.newest(count.unwrap_or(usize::MAX));
+                self.put(id, |out| slow_log::put_entries(out, &entries));
+            }
+            SessionRequest::SlowlogLen => {
+                let len = self.net.shared.slow_log.len() as u64;
+                self.put(id, |out| encode::integer(out, len.cast_signed()));
+            }
+            SessionRequest::SlowlogReset => {
+                self.net.shared.slow_log.reset();
+                self.put(id, encode::ok);
             }
             SessionRequest::Time => {
                 let micros = self.now.unix_ns.div_euclid(1_000);
@@ -167,6 +180,11 @@ impl Desk<'_> {
             ("maxmemory-policy", "noeviction".to_owned()),
             ("proto-max-bulk-len", config.max_value_bytes.to_string()),
             ("save", String::new()),
+            (
+                "slowlog-log-slower-than",
+                config.slowlog_slower_than.map_or("-1".to_owned(), |limit| limit.as_micros().to_string()),
+            ),
+            ("slowlog-max-len", config.slowlog_len.to_string()),
             ("timeout", "0".to_owned()),
             ("ts-chunk-size-bytes", "4096".to_owned()),
             ("ts-duplicate-policy", "block".to_owned()),

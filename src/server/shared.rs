@@ -6,6 +6,7 @@ use super::mailbox::Bell;
 use super::moves::{MoveBoard, MoveError, MoveMessage, MoveOrder};
 use super::pages::Cursors;
 use super::placement::{LoadBoard, PLACEMENT_CORE};
+use super::slow_log::SlowLog;
 use crate::config::{Config, Password};
 use crate::io::{BackendChoice, Files};
 use crate::jobs::{StatusBoard, ToCoordinator};
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) moves: MoveBoard,
     /// What the shards are busy with.
     pub(crate) loads: LoadBoard,
+    pub(crate) slow_log: SlowLog,
     coordinator: Sender<ToCoordinator>,
     board: StatusBoard,
     files: Arc<dyn Files>,
@@ -92,6 +94,7 @@ impl Shared {
             board,
             files,
             cursors: Cursors::default(),
+            slow_log: SlowLog::default(),
             clients_ever: AtomicI64::new(0),
             clients: AtomicUsize::new(0),
             query_memory: AtomicUsize::new(0),
@@ -180,6 +183,7 @@ impl Shared {
         facts.retention_dropped_tables = jobs.retention_dropped_tables_total;
         facts.retention_next_drop_bytes = jobs.retention_next_drop_bytes;
         facts.retention_next_drop_seconds = jobs.retention_next_drop_seconds;
+        facts.slow_requests = self.slow_log.count();
         facts.disk_full = jobs.out_of_space;
         facts.disk_free_bytes = self.files.bytes_free().unwrap_or_default();
         facts

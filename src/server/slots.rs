@@ -5,19 +5,20 @@
 //! replies carry a request id and leave when they are ready; their slots are kept apart, in no order, so that a scan
 //! that takes long keeps nothing of what came after it.
 
+use super::blame::{Begun, Head, OwnerTimes};
 use super::output::Output;
-use crate::metrics::RequestKind;
 use crate::model::{Dialect, Lsn};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Native requests are numbered from here, so that a late reply to one is never taken for RESP's.
 const NATIVE_FIRST: u64 = 1 << 63;
 
-/// A slot, and of the first slot of a request its kind and when it came.
+/// A slot, and of the first slot of a request when it began.
 #[derive(Debug)]
 struct Entry {
     slot: Slot,
-    stamp: Option<(RequestKind, u64)>,
+    begun: Option<Begun>,
+    head: Option<Box<Head>>,
 }
 
 /// How the parts of one request become one reply.
@@ -51,7 +52,8 @@ struct NativeSlot {
     error: Option<Vec<u8>>,
     /// The log position that the parts wait for.
     gate: Lsn,
-    stamp: Option<(RequestKind, u64)>,
+    begun: Option<Begun>,
+    head: Option<Box<Head>>,
 }
 
 /// What a reply to a native request was.
@@ -83,10 +85,13 @@ pub(crate) struct Slots {
     slots: VecDeque<Entry>,
     /// Bytes of replies that wait for earlier ones.
     ready_bytes: usize,
-    /// Kind and time of the request whose slots are taken next.
-    stamp: Option<(RequestKind, u64)>,
+    /// The request whose slots are taken next.
+    begun: Option<Begun>,
     /// Sequence number of the front slot.
     first: u64,
+    /// The latest native request, until there is a later one: most are answered at once, and an entry of a map would be
+    /// an allocation for each.
+    native_latest: Option<(u64, NativeSlot)>,
     native: BTreeMap<u64, NativeSlot>,
     /// Native requests so far.
     native_count: u64,
@@ -103,11 +108,11 @@ impl Slots {
             Slot::Ready { gate, .. } | Slot::Folding { gate, .. } => *gate > acked,
             Slot::Waiting => false,
         };
-        self.slots.iter().any(waits) || self.native.values().any(|slot| slot.gate > acked)
+        self.slots.iter().any(waits) || self.native_slots().any(|slot| slot.gate > acked)
     }
     /// Replies owed.
     pub(crate) fn count(&self) -> usize {
-        self.slots.len() + self.native.len()
+        self.slots.len() + self.native.len() + usize::from(self.native_latest.is_some())
     }
     /// Parts that a folded reply still waits for; 0 when it is complete.
     pub(crate) fn parts_waiting(&self, sequence: u64) -> usize {
@@ -118,8 +123,34 @@ impl Slots {
         }
     }
     /// Says what the next slot's request is, for its latency.
-    pub(crate) fn stamp_next(&mut self, kind: RequestKind, since_ns: u64) {
-        self.stamp = Some((kind, since_ns));
+    pub(crate) fn begin_next(&mut self, begun: Begun) {
+        self.begun = Some(begun);
+    }
+    /// Keeps what the last request was, unless it has been answered.
+    pub(crate) fn describe_last(&mut self, head: impl FnOnce() -> Head) {
+        let last = self.slots.iter_mut().rev().map(|entry| (&entry.begun, &mut entry.head));
+        let native = match &mut self.native_latest {
+            Some((_, slot)) => Some(slot),
+            None => self.native.values_mut().next_back(),
+        };
+        let native = native.map(|slot| (&slot.begun, &mut slot.head));
+        let described = last.chain(native).find(|(begun, _)| begun.is_some());
+        if let Some((_, place @ None)) = described {
+            *place = Some(Box::new(head()));
+        }
+    }
+    /// Another core has worked on a request.
+    pub(crate) fn note_owner(&mut self, sequence: u64, owner: OwnerTimes) {
+        let begun = match self.native_mut(sequence) {
+            Some(slot) => slot.begun.as_mut(),
+            None => {
+                let entry = self.index(sequence).and_then(|index| self.slots.get_mut(index));
+                entry.and_then(|entry| entry.begun.as_mut())
+            }
+        };
+        if let Some(begun) = begun {
+            begun.note_owner(owner);
+        }
     }
     /// Takes the next slot for a reply of one part.
     pub(crate) fn open(&mut self) -> u64 {
@@ -161,11 +192,14 @@ impl Slots {
     }
     /// How the reply to a native request is encoded; `None` on RESP, and when nothing is owed any more.
     pub(crate) fn native_dialect(&self, sequence: u64) -> Option<Dialect> {
-        self.native.get(&sequence).map(|slot| slot.dialect)
+        match &self.native_latest {
+            Some((latest, slot)) if *latest == sequence => Some(slot.dialect),
+            Some(_) | None => self.native.get(&sequence).map(|slot| slot.dialect),
+        }
     }
     /// Takes one part's reply; when it was the last, gives the log position to wait for and the first error's frame.
     pub(crate) fn fold_native(&mut self, sequence: u64, arrived: &Arrived<'_>) -> NativePart {
-        let Some(slot) = self.native.get_mut(&sequence) else { return NativePart::Whole };
+        let Some(slot) = self.native_mut(sequence) else { return NativePart::Whole };
         let Some(waiting) = &mut slot.parts else { return NativePart::Whole };
         *waiting -= 1;
         slot.gate = arrived.gate.max(slot.gate);
@@ -179,8 +213,10 @@ impl Slots {
     }
     /// A native request has its last reply.
     pub(crate) fn complete_native(&mut self, sequence: u64, output: &mut Output) {
-        if let Some(NativeSlot { stamp: Some((kind, since_ns)), .. }) = self.native.remove(&sequence) {
-            output.stamp(kind, since_ns);
+        let latest = self.native_latest.take_if(|(latest, _)| *latest == sequence).map(|(_, slot)| slot);
+        let slot = latest.or_else(|| self.native.remove(&sequence));
+        if let Some(NativeSlot { begun: Some(begun), head, .. }) = slot {
+            output.answered(begun, head);
         }
     }
     /// Keeps a reply for its turn, or folds it; whatever is next in order goes to the output.
@@ -222,27 +258,39 @@ impl Slots {
 
     fn push(&mut self, slot: Slot) -> u64 {
         let sequence = self.first + self.slots.len() as u64;
-        self.slots.push_back(Entry { slot, stamp: self.stamp.take() });
+        self.slots.push_back(Entry { slot, begun: self.begun.take(), head: None });
         sequence
     }
     fn push_native(&mut self, dialect: Dialect, parts: Option<usize>) -> u64 {
         let sequence = NATIVE_FIRST | self.native_count;
         self.native_count += 1;
-        let slot = NativeSlot { dialect, parts, error: None, gate: Lsn(0), stamp: self.stamp.take() };
-        self.native.insert(sequence, slot);
+        let begun = self.begun.take();
+        let slot = NativeSlot { dialect, parts, error: None, gate: Lsn(0), begun, head: None };
+        if let Some((earlier, slot)) = self.native_latest.replace((sequence, slot)) {
+            self.native.insert(earlier, slot);
+        }
         sequence
+    }
+    fn native_mut(&mut self, sequence: u64) -> Option<&mut NativeSlot> {
+        if self.native_latest.as_ref().is_some_and(|(latest, _)| *latest == sequence) {
+            return self.native_latest.as_mut().map(|(_, slot)| slot);
+        }
+        self.native.get_mut(&sequence)
+    }
+    fn native_slots(&self) -> impl Iterator<Item = &NativeSlot> {
+        self.native.values().chain(self.native_latest.as_ref().map(|(_, slot)| slot))
     }
     /// Removes the front slot; its reply, if it is in the output, ends here.
     fn pop(&mut self, output: &mut Output) -> Option<Slot> {
-        let Entry { slot, stamp } = self.slots.pop_front()?;
+        let Entry { slot, begun, head } = self.slots.pop_front()?;
         self.first += 1;
         if let Slot::Ready { bytes, gate } = &slot {
             self.ready_bytes -= bytes.len();
             output.hold(*gate);
             output.bytes_mut().extend_from_slice(bytes);
         }
-        if let Some((kind, since_ns)) = stamp {
-            output.stamp(kind, since_ns);
+        if let Some(begun) = begun {
+            output.answered(begun, head);
         }
         Some(slot)
     }

@@ -78,7 +78,7 @@ impl Node {
             sync: options.sync,
             on_io_error: options.on_io_error,
             memtable_bytes: options.memtable_bytes,
-            cache_bytes: options.cache_bytes,
+            cache_bytes: Some(options.cache_bytes),
             wal_segment_bytes: store.wal_segment_bytes,
             bloom_bits: options.bloom_bits,
             ..Config::default()

@@ -40,6 +40,10 @@ pub(crate) fn run(flags: &[&str]) -> Finished {
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Repeats a measurement that this machine's other work may have disturbed: it fails when it fails each time.
+///
+/// Four attempts, because what is measured is the time at which a thread ran, and on two processors that compilers take
+/// as well an attempt may find it waiting for longer than the bound allows. Attempts excuse only what comes and goes: a
+/// limiter that bursts, or latencies without the wait, miss the bounds by a factor, and in each attempt.
 pub(crate) fn undisturbed(mut measure: impl FnMut() -> Result<(), String>) {
     const ATTEMPTS: usize = 4;
     let _alone = ALONE.lock();

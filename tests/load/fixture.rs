@@ -180,6 +180,7 @@ pub(crate) fn example_sweep() -> RunResult {
             rate,
             within_slo: index < 3,
             slo: "p99<20ms".to_owned(),
+            missed_because: Vec::new(),
             verdict,
             ops,
         });

@@ -17,3 +17,4 @@ mod report;
 mod stored;
 #[path = "../support/mod.rs"]
 mod support;
+mod workloads;

@@ -7,7 +7,7 @@ use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tskv::load::report::{
-    Percentiles, interval_log, parse_document, per_second_csv, spectra, spectrum, text_report,
+    LatencyUnit, Percentiles, interval_log, parse_document, per_second_csv, spectra, spectrum, text_report,
 };
 use tskv::load::{LatencyHistogram, RunResult};
 
@@ -60,9 +60,9 @@ fn closed_run() -> RunResult {
 #[test]
 fn text_reports_are_as_stored() {
     // Scripts and people that read the table would have to learn it anew.
-    golden("run.txt", &text_report(&example_run(), &Percentiles::default()));
-    golden("sweep.txt", &text_report(&example_sweep(), &Percentiles::default()));
-    let closed = text_report(&closed_run(), &Percentiles::default());
+    golden("run.txt", &text_report(&example_run(), &Percentiles::default(), LatencyUnit::default()));
+    golden("sweep.txt", &text_report(&example_sweep(), &Percentiles::default(), LatencyUnit::default()));
+    let closed = text_report(&closed_run(), &Percentiles::default(), LatencyUnit::default());
     assert!(
         closed.contains(
             "closed loop: latencies omit waiting (coordinated omission); use -R for latency claims"
@@ -70,13 +70,16 @@ fn text_reports_are_as_stored() {
     );
     assert!(!closed.contains('\u{1b}'), "a server's error must not write to the terminal");
     golden("closed.txt", &closed);
-    assert!(!text_report(&example_run(), &Percentiles::default()).contains("closed loop"));
+    assert!(
+        !text_report(&example_run(), &Percentiles::default(), LatencyUnit::default()).contains("closed loop")
+    );
 }
 
 #[test]
 fn percentiles_with_too_few_samples_are_dashes() {
     // A p99.9 of 500 requests would be the maximum under another name.
-    let report = text_report(&closed_run(), &Percentiles::parse("50,90,99,99.9,100").unwrap());
+    let report =
+        text_report(&closed_run(), &Percentiles::parse("50,90,99,99.9,100").unwrap(), LatencyUnit::default());
     let line = report.lines().rfind(|line| line.starts_with("write")).unwrap();
     let cells: Vec<_> = line.split_whitespace().collect();
     assert_eq!(cells.len(), 7, "{line}");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
 #![expect(clippy::disallowed_methods, reason = "real threads and real time: the daemon is a real process")]
 
+mod backup;
 mod clients;
 mod connections;
 mod data_set;
@@ -12,6 +13,7 @@ mod protection;
 mod retention;
 mod serving;
 mod shards;
+mod slowlog;
 #[path = "../support/mod.rs"]
 mod support;
 mod usage;

@@ -1,9 +1,9 @@
 //! Flags of `tskv bench`.
 
-use super::compare::CompareArgs;
+use super::compare::{BaselineArgs, CompareArgs};
 use super::report::{FileArgs, ReportArgs};
 use crate::cli::args::Connect;
-use crate::load::report::{Percentiles, Threshold};
+use crate::load::report::{LatencyUnit, Percentiles, Threshold};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -14,6 +14,8 @@ pub(in crate::cli) const BENCH_HELP: &str = "Examples:
   tskv bench --workload kv -c 50 -P 16 --protocol resp --addr 127.0.0.1:6379
   tskv bench sweep --rates 10k..200k:x1.5 --slo 'p99<10ms'
   tskv bench load --hosts 100 --span 1d && tskv bench query --hosts 100 --span 1d
+  tskv bench load --workload ycsb-a --protocol resp && tskv bench --workload ycsb-a --protocol resp
+  tskv bench -d 10s --baseline main --fail-on-regression
   tskv bench --null-sink --workload kv --protocol resp -c 50 -P 64
                                                the generator's own ceiling
 
@@ -36,7 +38,7 @@ pub(in crate::cli) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
-    /// Write the rows of --hosts and --span, as fast as it goes, once
+    /// Write the rows of --hosts and --span, or the --keys of kv and ycsb, as fast as it goes, once
     Load(RunArgs),
     /// Run a workload (what no subcommand means, too)
     Run(RunArgs),
@@ -132,6 +134,12 @@ pub(super) struct LoadArgs {
     /// Note the acknowledged writes in this file, for `bench verify` after a crash
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,
+    /// After the run read back what was acknowledged, or a share of it, as 1%; exit status 1 when some is lost
+    #[arg(long, num_args = 0..=1, default_missing_value = "100%", value_name = "SHARE")]
+    pub(super) verify: Option<String>,
+    /// Processors of the generator's threads, in turn, as 1 or 0-2,5; without it the kernel chooses
+    #[arg(long, value_name = "LIST")]
+    pub(super) cpus: Option<String>,
     /// Send to a sink of the generator's own: its ceiling on this machine
     #[arg(long)]
     pub(super) null_sink: bool,
@@ -158,9 +166,12 @@ pub(super) struct WorkloadArgs {
     /// kv: keys
     #[arg(long, alias = "keyspace", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), value_name = "N")]
     pub(super) keys: u64,
-    /// kv: R(andom), S(equential) or Z(ipf)
-    #[arg(long, value_enum, default_value_t = PatternArg::R)]
-    pub(super) key_pattern: PatternArg,
+    /// kv: R(andom), S(equential), P(arallel: a part of the keys per client), Z(ipf), G(aussian) [default: R, ycsb: Z]
+    #[arg(long, value_enum, value_name = "PATTERN", hide_default_value = true)]
+    pub(super) key_pattern: Option<PatternArg>,
+    /// What is read: what was written last, or all alike [default: kv uniform, mixed latest]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub(super) read_recency: Option<RecencyArg>,
     /// kv: exponent of --key-pattern Z
     #[arg(long, default_value_t = 0.99, value_name = "X")]
     pub(super) zipf: f64,
@@ -213,6 +224,9 @@ pub(super) struct OutputArgs {
     pub(super) json: Option<PathBuf>,
     #[command(flatten)]
     pub(super) files: FileArgs,
+    /// Unit of latencies in tables
+    #[arg(long, value_enum, default_value_t = UnitArg::Us)]
+    pub(super) units: UnitArg,
     /// Name of the run in reports
     #[arg(long, value_name = "NAME")]
     pub(super) label: Option<String>,
@@ -222,6 +236,17 @@ pub(super) struct OutputArgs {
     /// Limit that the run must keep, like write.p99_us<5000 or total.ops_per_s>=48000; exit status 1 when it does not
     #[arg(long = "threshold", value_parser = Threshold::parse, value_name = "LIMIT")]
     pub(super) thresholds: Vec<Threshold>,
+    #[command(flatten)]
+    pub(super) baseline: BaselineArgs,
+    /// With --baseline: exit status 1 when something got worse
+    #[arg(long, requires = "baseline")]
+    pub(super) fail_on_regression: bool,
+    /// Print a line this often, in whole seconds
+    #[arg(long, default_value = "1s", value_name = "DURATION")]
+    pub(super) interval_report: String,
+    /// Print plain lines on a terminal, too: no control sequences
+    #[arg(long)]
+    pub(super) no_color: bool,
     /// Print no line per second
     #[arg(short = 'q', long)]
     pub(super) quiet: bool,
@@ -312,8 +337,68 @@ pub(super) enum WorkloadArg {
     Kv,
     /// Rows of the TSBS cpu-only shape
     TsbsCpu,
-    /// The same, with reads between
+    /// Rows of the TSBS devops shape: nine measurements of 101 values per host
+    TsbsDevops,
+    /// tsbs-cpu, with reads between
     Mixed,
+    /// YCSB A: half reads, half writes, keys after Zipf
+    YcsbA,
+    /// YCSB B: 95 % reads, 5 % writes
+    YcsbB,
+    /// YCSB C: only reads
+    YcsbC,
+    /// YCSB D: 95 % reads of what is newest, 5 % new keys
+    YcsbD,
+    /// YCSB E: 95 % scans of 1 to 100 neighbouring keys, 5 % new keys (native)
+    YcsbE,
+    /// YCSB F: half reads, half reads whose answer is followed by a write
+    YcsbF,
+}
+
+impl WorkloadArg {
+    /// As the flag and documents name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::TsbsCpu => "tsbs-cpu",
+            Self::TsbsDevops => "tsbs-devops",
+            Self::Mixed => "mixed",
+            Self::YcsbA => "ycsb-a",
+            Self::YcsbB => "ycsb-b",
+            Self::YcsbC => "ycsb-c",
+            Self::YcsbD => "ycsb-d",
+            Self::YcsbE => "ycsb-e",
+            Self::YcsbF => "ycsb-f",
+        }
+    }
+    /// Whether it writes keys, not rows.
+    pub(super) fn is_keyed(self) -> bool {
+        !matches!(self, Self::TsbsCpu | Self::TsbsDevops | Self::Mixed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RecencyArg {
+    Latest,
+    Uniform,
+}
+
+/// Units of latencies in tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum UnitArg {
+    Us,
+    Ms,
+    S,
+}
+
+impl UnitArg {
+    pub(super) fn unit(self) -> LatencyUnit {
+        match self {
+            Self::Us => LatencyUnit::Microseconds,
+            Self::Ms => LatencyUnit::Milliseconds,
+            Self::S => LatencyUnit::Seconds,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -329,7 +414,9 @@ pub(super) enum TestArg {
 pub(super) enum PatternArg {
     R,
     S,
+    P,
     Z,
+    G,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

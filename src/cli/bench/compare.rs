@@ -6,7 +6,11 @@
 use super::report::{NOISE_FLOOR_PERCENT, Stored, write_file, write_page};
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::load::report::{NamedRun, Threshold, compare, comparison_text, differences, has_regression};
+use crate::load::report::{
+    Difference, NamedRun, Threshold, compare, comparison_text, config_differences, differences,
+    has_regression,
+};
+use crate::load::{RunConfig, RunResult};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,18 +24,8 @@ pub(in crate::cli) struct CompareArgs {
     /// Results of --json; the first is the base, unless there is a --baseline
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Base to compare all files with: a name that was saved, or a file
-    #[arg(long, value_name = "NAME|FILE")]
-    baseline: Option<String>,
-    /// Keep the last file under this name, unless something got worse
-    #[arg(long, value_parser = parse_name, value_name = "NAME")]
-    save_baseline: Option<String>,
-    /// Directory of the saved ones
-    #[arg(long, env = "TSKV_BENCH_BASELINES", default_value = "tskv-bench-baselines", value_name = "DIR")]
-    baselines: PathBuf,
-    /// Smaller changes count as noise, whatever the repetitions say
-    #[arg(long, default_value = "3%", value_parser = parse_percent, value_name = "PERCENT")]
-    noise: f64,
+    #[command(flatten)]
+    baseline: BaselineArgs,
     /// Limit that each compared run must keep, like write.p99_us<5000 or total.ops_per_s>=48000
     #[arg(long = "threshold", value_parser = Threshold::parse, value_name = "LIMIT")]
     thresholds: Vec<Threshold>,
@@ -41,6 +35,74 @@ pub(in crate::cli) struct CompareArgs {
     /// Write one page with pictures, the base first
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+}
+
+/// Results that are kept by name; shared by `compare` and all subcommands that measure.
+#[derive(Clone, Debug, clap::Args)]
+pub(in crate::cli) struct BaselineArgs {
+    /// Base to compare with: a name that was saved, or a file
+    #[arg(long, value_name = "NAME|FILE")]
+    baseline: Option<String>,
+    /// Keep the result (of several files the last) under this name, unless something got worse
+    #[arg(long, value_parser = parse_name, value_name = "NAME")]
+    save_baseline: Option<String>,
+    /// Directory of the saved ones
+    #[arg(long, env = "TSKV_BENCH_BASELINES", default_value = "tskv-bench-baselines", value_name = "DIR")]
+    baselines: PathBuf,
+    /// Smaller changes count as noise, whatever the repetitions say
+    #[arg(long, default_value = "3%", value_parser = parse_percent, value_name = "PERCENT")]
+    noise: f64,
+}
+
+impl BaselineArgs {
+    /// The run to compare with, if there is one.
+    fn read(&self) -> Result<Option<Stored>, CliError> {
+        let path = self.baseline.as_deref().map(|name| baseline_path(&self.baselines, name));
+        path.map(|path| Stored::read(&path)).transpose()
+    }
+    /// As [`Self::read`], before a run: refuses a base that measured something else.
+    pub(super) fn read_for(&self, config: &RunConfig) -> Result<Option<Stored>, CliError> {
+        let base = self.read()?;
+        if let Some(base) = &base {
+            let found = config_differences(&base.result.config, config);
+            refuse_decisive(
+                &found,
+                &format!("{} and this run do not measure the same", base.path.display()),
+            )?;
+        }
+        Ok(base)
+    }
+    /// Says how a run that was just made compares with `base`, and saves it where that was asked for; whether anything
+    /// is worse.
+    pub(super) fn conclude(
+        &self,
+        text: &mut String,
+        base: Option<&Stored>,
+        result: &RunResult,
+        is_good: bool,
+    ) -> Result<bool, CliError> {
+        let json = serde_json::to_vec_pretty(result).map_err(CliError::failed)?;
+        let new = Stored { path: PathBuf::from("this run"), result: result.clone(), json };
+        let mut is_worse = false;
+        if let Some(base) = base {
+            refuse_if_different(base, std::slice::from_ref(&new), false)?;
+            is_worse = compare_pair(text, base, &new, self.noise);
+        }
+        self.save(text, &new, is_worse || !is_good)?;
+        Ok(is_worse)
+    }
+    fn save(&self, text: &mut String, run: &Stored, is_worse: bool) -> Result<(), CliError> {
+        let Some(name) = &self.save_baseline else { return Ok(()) };
+        if is_worse {
+            *text += &format!("not saved as {name}: it is worse, or not what was asked for\n");
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.baselines)
+            .map_err(|error| CliError::Failed(format!("{}: {error}", self.baselines.display())))?;
+        write_file(&self.baselines.join(format!("{name}.json")), &run.json)?;
+        *text += &format!("saved {} as {name}\n", run.path.display());
+        Ok(())
+    }
 }
 
 const _: () = assert!(NOISE_FLOOR_PERCENT == 3.0, "the default of --noise says so too");
@@ -66,11 +128,11 @@ fn parse_name(text: &str) -> Result<String, String> {
 /// Compares, says what it found, and fails if something got worse.
 pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     let mut runs = args.files.iter().map(|path| Stored::read(path)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(baseline) = &args.baseline {
-        runs.insert(0, Stored::read(&baseline_path(&args.baselines, baseline))?);
+    if let Some(base) = args.baseline.read()? {
+        runs.insert(0, base);
     }
     let Some((base, others)) = runs.split_first() else { return Ok(()) };
-    if others.is_empty() && args.thresholds.is_empty() && args.save_baseline.is_none() {
+    if others.is_empty() && args.thresholds.is_empty() && args.baseline.save_baseline.is_none() {
         let advice = "one file and nothing to compare it with; give a second one, --baseline or --threshold";
         return Err(CliError::Usage(advice.to_owned()));
     }
@@ -78,22 +140,17 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     let mut text = String::new();
     let mut is_worse = false;
     for new in others {
-        is_worse |= compare_pair(&mut text, base, new, args.noise);
+        is_worse |= compare_pair(&mut text, base, new, args.baseline.noise);
     }
     // With nothing to compare, the thresholds are for the one run there is.
     let judged = if others.is_empty() { std::slice::from_ref(base) } else { others };
     is_worse |= !keep_thresholds(&mut text, judged, &args.thresholds)?;
     if let Some(path) = &args.html {
         let named: Vec<_> = runs.iter().map(Stored::named).collect();
-        write_page(path, &named, args.noise)?;
+        write_page(path, &named, args.baseline.noise)?;
     }
-    if let (Some(name), Some(last)) = (&args.save_baseline, runs.last()) {
-        if is_worse {
-            text += &format!("not saved as {name}: it is worse\n");
-        } else {
-            save(&args.baselines, name, last)?;
-            text += &format!("saved {} as {name}\n", last.path.display());
-        }
+    if let Some(last) = runs.last() {
+        args.baseline.save(&mut text, last, is_worse)?;
     }
     let mut output = Output::stdout();
     output
@@ -109,30 +166,31 @@ fn baseline_path(baselines: &Path, baseline: &str) -> PathBuf {
     saved.ok().filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(baseline))
 }
 
-fn save(baselines: &Path, name: &str, run: &Stored) -> Result<(), CliError> {
-    std::fs::create_dir_all(baselines)
-        .map_err(|error| CliError::Failed(format!("{}: {error}", baselines.display())))?;
-    write_file(&baselines.join(format!("{name}.json")), &run.json)
-}
-
 fn refuse_if_different(base: &Stored, others: &[Stored], force: bool) -> Result<(), CliError> {
     for new in others {
         let found = differences(&base.result, &new.result);
-        let decisive: Vec<_> = found.iter().filter(|difference| difference.is_decisive).collect();
-        if decisive.is_empty() || force {
+        if force {
             continue;
         }
-        let mut message = format!(
-            "{} and {} did not measure the same (--force compares them all the same):",
-            base.path.display(),
-            new.path.display()
+        let (base, new) = (base.path.display(), new.path.display());
+        let reason = format!(
+            "{base} and {new} did not measure the same (bench compare --force compares them all the same)"
         );
-        for difference in decisive {
-            write!(message, "\n  {difference}").map_err(CliError::failed)?;
-        }
-        return Err(CliError::Usage(message));
+        refuse_decisive(&found, &reason)?;
     }
     Ok(())
+}
+
+fn refuse_decisive(found: &[Difference], reason: &str) -> Result<(), CliError> {
+    let decisive: Vec<_> = found.iter().filter(|difference| difference.is_decisive).collect();
+    if decisive.is_empty() {
+        return Ok(());
+    }
+    let mut message = format!("{reason}:");
+    for difference in decisive {
+        write!(message, "\n  {difference}").map_err(CliError::failed)?;
+    }
+    Err(CliError::Usage(message))
 }
 
 /// Says how `new` compares with `base`; whether anything is worse.

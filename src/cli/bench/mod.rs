@@ -2,6 +2,7 @@
 
 mod args;
 mod compare;
+mod keyed;
 mod options;
 mod report;
 
@@ -14,12 +15,14 @@ use super::output::Output;
 use crate::load::report::{NamedRun, Threshold, text_report};
 use crate::load::{
     self, Amount, Dialect, LiveSecond, LoadError, Objective, ReplayOptions, ReplaySample, RunOptions,
-    RunResult, SampleSource, Source, Target,
+    RunResult, SampleSource, Source, Target, Verification,
 };
 use crate::model::{Value, ValueType};
 use args::{BenchCommand, QueryArgs, ReplayArgs, RunArgs, SweepArgs, VerifyArgs};
+use report::Stored;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -86,6 +89,19 @@ fn sweep(args: &SweepArgs) -> Result<(), CliError> {
     if args.run.load.rate.is_some() {
         return Err(CliError::Usage("--rate: a sweep takes its rates from --rates".to_owned()));
     }
+    let mut first = args.run.clone();
+    first.load.rate = rates.first().map(f64::to_string);
+    let first = options::run_options(&first, "sweep")?;
+    if args.run.output.dry_run {
+        return print_config(&first);
+    }
+    if args.run.load.verify.is_some() || args.run.load.journal.is_some() {
+        return Err(CliError::Usage(
+            "--journal, --verify: a sweep makes several runs; use bench run".to_owned(),
+        ));
+    }
+    let base = args.run.output.baseline.read_for(&first.config)?;
+    report::refuse_unwritable(&args.run.output.files, args.run.output.json.as_deref())?;
     let stop = stop_flag()?;
     let mut failure = None;
     let mut live = live_printer(&args.run);
@@ -96,21 +112,26 @@ fn sweep(args: &SweepArgs) -> Result<(), CliError> {
             failure = Some(error);
             LoadError::Options("see above".to_owned())
         })?;
-        eprintln!("rate {rate:.0}/s");
+        if !args.run.output.quiet {
+            eprintln!("rate {rate:.0}/s");
+        }
         load::run(options, &stop, &mut live)
     });
     if let Some(error) = failure {
         return Err(error);
     }
     let result = outcome.map_err(from_load)?;
-    tell(&args.run, &result, Output::stdout())
+    tell(&args.run, &result, base.as_ref(), Output::stdout())
 }
 
 fn verify(args: &VerifyArgs) -> Result<(), CliError> {
     let server = Server::new(&args.connect)?;
     let target = target(&server, Dialect::Native);
-    let found = load::verify(&args.journal, &target).map_err(from_load)?;
-    let mut output = Output::stdout();
+    let found = load::verify(&args.journal, &target, 1.0).map_err(from_load)?;
+    tell_verification(&found, &mut Output::stdout())
+}
+
+fn tell_verification(found: &Verification, output: &mut Output) -> Result<(), CliError> {
     let mut text = format!(
         "{} acknowledged writes, {} values read back, {} lost\n",
         found.writes, found.values, found.lost
@@ -130,17 +151,64 @@ fn target(server: &Server, dialect: Dialect) -> Target {
     Target { address: server.address().to_owned(), password: server.password().map(<[u8]>::to_vec), dialect }
 }
 
-fn run_and_tell(args: &RunArgs, options: RunOptions) -> Result<(), CliError> {
+fn run_and_tell(args: &RunArgs, mut options: RunOptions) -> Result<(), CliError> {
     if args.output.dry_run {
-        let text = serde_json::to_string_pretty(&options.config).map_err(CliError::failed)?;
-        let mut output = Output::stdout();
-        return writeln!(output, "{text}")
-            .and_then(|()| output.flush())
-            .map_err(|error| CliError::output(&error));
+        return print_config(&options);
     }
+    let base = args.output.baseline.read_for(&options.config)?;
+    report::refuse_unwritable(&args.output.files, args.output.json.as_deref())?;
+    let verification = PlannedVerification::new(args, &mut options)?;
     let stop = stop_flag()?;
     let result = load::run(options, &stop, &mut live_printer(args)).map_err(from_load)?;
-    tell(args, &result, Output::stdout())
+    let told = tell(args, &result, base.as_ref(), Output::stdout());
+    match verification {
+        // What was lost counts more than what was slow.
+        Some(planned) => planned.verify().and(told),
+        None => told,
+    }
+}
+
+fn print_config(options: &RunOptions) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(&options.config).map_err(CliError::failed)?;
+    let mut output = Output::stdout();
+    writeln!(output, "{text}").and_then(|()| output.flush()).map_err(|error| CliError::output(&error))
+}
+
+/// Reading back after a run, from its journal; without --journal from one that is removed at the end.
+struct PlannedVerification {
+    journal: PathBuf,
+    is_temporary: bool,
+    target: Target,
+    share: f64,
+}
+
+impl PlannedVerification {
+    fn new(args: &RunArgs, options: &mut RunOptions) -> Result<Option<Self>, CliError> {
+        let Some(share) = &args.load.verify else { return Ok(None) };
+        let share = options::share(share)
+            .filter(|share| *share > 0.0)
+            .ok_or_else(|| CliError::Usage("--verify: write it as 1%, or without a share".to_owned()))?;
+        if options.null_sink {
+            return Err(CliError::Usage("--verify: the null sink keeps nothing".to_owned()));
+        }
+        let is_temporary = options.journal.is_none();
+        let name = format!("tskv-bench-{}.journal", std::process::id());
+        let journal = options.journal.get_or_insert_with(|| std::env::temp_dir().join(name)).clone();
+        Ok(Some(Self { journal, is_temporary, target: options.target.clone(), share }))
+    }
+    fn verify(&self) -> Result<(), CliError> {
+        let found = load::verify(&self.journal, &self.target, self.share).map_err(from_load)?;
+        tell_verification(&found, &mut Output::stdout())
+    }
+}
+
+impl Drop for PlannedVerification {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            // A run that could not begin left none.
+            let _ = std::fs::remove_file(&self.journal);
+        }
+    }
 }
 
 /// The first Ctrl-C ends the run early, a second one the program.
@@ -160,7 +228,8 @@ fn stop_flag() -> Result<Arc<AtomicBool>, CliError> {
 
 /// Prints a line a second: redrawn on a terminal, one after the other else.
 fn live_printer(args: &RunArgs) -> impl FnMut(&LiveSecond) + use<> {
-    let (quiet, redraw) = (args.output.quiet, std::io::stderr().is_terminal());
+    let quiet = args.output.quiet;
+    let redraw = !args.output.no_color && std::io::stderr().is_terminal();
     move |second| {
         if !quiet {
             let line = load::live_line(second);
@@ -177,31 +246,51 @@ fn live_printer(args: &RunArgs) -> impl FnMut(&LiveSecond) + use<> {
 }
 
 /// Writes the report and the files, and says with the exit status how it went.
-fn tell(args: &RunArgs, result: &RunResult, mut output: Output) -> Result<(), CliError> {
-    let text = text_report(result, &args.output.percentiles);
+fn tell(
+    args: &RunArgs,
+    result: &RunResult,
+    base: Option<&Stored>,
+    mut output: Output,
+) -> Result<(), CliError> {
+    let text = text_report(result, &args.output.percentiles, args.output.units.unit());
     output
         .write_all(text.as_bytes())
         .and_then(|()| output.flush())
         .map_err(|error| CliError::output(&error))?;
-    if let Some(path) = &args.output.json {
-        let json = serde_json::to_string_pretty(result).map_err(CliError::failed)?;
-        std::fs::write(path, json + "\n")
-            .map_err(|error| CliError::Failed(format!("--json: {}: {error}", path.display())))?;
-    }
-    report::write_files(&args.output.files, &[result], &[NamedRun::new(result, "this run")])?;
+    // A full disk must not hide whether the limits were kept.
+    let written = write_outputs(args, result);
     let is_kept = keep_thresholds(&args.output.thresholds, result, &mut output)?;
     let errors: u64 = result.ops.values().map(|op| op.errors).sum();
+    let lost = result.verdict.connections_lost;
+    let is_whole = !result.verdict.interrupted && errors <= args.load.max_errors && lost == 0;
+    let mut comparison = String::new();
+    let is_worse = args.output.baseline.conclude(&mut comparison, base, result, is_kept && is_whole)?;
+    output
+        .write_all(comparison.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| CliError::output(&error))?;
+    written?;
     if result.verdict.interrupted {
         return Err(CliError::Status(STATUS_INTERRUPTED, "interrupted".to_owned()));
     }
     if errors > args.load.max_errors {
         return Err(CliError::Status(STATUS_ERRORS, format!("{errors} requests failed")));
     }
-    if result.verdict.connections_lost > 0 {
-        let lost = result.verdict.connections_lost;
+    if lost > 0 {
         return Err(CliError::Status(STATUS_ERRORS, format!("{lost} connections were lost")));
     }
-    if is_kept { Ok(()) } else { Err(CliError::Negative) }
+    if is_kept && !(is_worse && args.output.fail_on_regression) { Ok(()) } else { Err(CliError::Negative) }
+}
+
+/// Writes the files that were asked for: all that can be written; the first failure is told.
+fn write_outputs(args: &RunArgs, result: &RunResult) -> Result<(), CliError> {
+    let json = match &args.output.json {
+        Some(path) => serde_json::to_string_pretty(result)
+            .map_err(CliError::failed)
+            .and_then(|json| report::write_file(path, (json + "\n").as_bytes())),
+        None => Ok(()),
+    };
+    json.and(report::write_files(&args.output.files, &[result], &[NamedRun::new(result, "this run")]))
 }
 
 /// Says which limits the run kept; whether all were.

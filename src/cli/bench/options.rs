@@ -1,17 +1,19 @@
 //! From flags to the options of a run: parsed once, contradictions refused here.
 
 use super::args::{
-    ArrivalArg, CommandsArg, KeyStyleArg, OrderArg, PatternArg, ProtocolArg, QueryArgs, RateUnitArg, RunArgs,
-    TestArg, ValuesArg, WorkloadArg,
+    ArrivalArg, CommandsArg, KeyStyleArg, OrderArg, ProtocolArg, QueryArgs, RateUnitArg, RecencyArg, RunArgs,
+    ValuesArg, WorkloadArg,
 };
+use super::keyed::kv_options;
 use super::target;
 use crate::cli::connect::Target as Server;
 use crate::cli::error::CliError;
 use crate::config::{parse_bytes, parse_duration};
 use crate::limits::VALUE_BYTES_CEILING;
 use crate::load::{
-    Amount, Arrival, Churn, Dialect, KeyPattern, KeyStyle, KvOptions, Lateness, MixOptions, Order, QueryKind,
-    QueryOptions, ReadKind, RunConfig, RunOptions, Source, TsbsOptions, ValueKind, WorkloadOptions, rates,
+    Amount, Arrival, Churn, Dialect, KeyPattern, KeyStyle, KvKind, KvOptions, Lateness, MixOptions, Order,
+    QueryKind, QueryOptions, ReadKind, Recency, RowShape, RunConfig, RunOptions, Source, TsbsOptions,
+    ValueKind, WorkloadOptions, rates,
 };
 use crate::model::{TimeUnit, ValueType};
 use std::collections::BTreeMap;
@@ -23,23 +25,25 @@ const WARMUP_MAX: Duration = Duration::from_secs(5);
 const PIPELINE_DEFAULT: u64 = 1;
 const BATCH_DEFAULT: u64 = 100;
 const VALUE_BYTES_DEFAULT: usize = 32;
+/// Ten fields of 100 bytes.
+const YCSB_VALUE_BYTES: usize = 1000;
 /// Shortest byte string that can name its write.
 const JOURNALED_BYTES_MIN: usize = 16;
 
-fn usage(flag: &str, reason: impl std::fmt::Display) -> CliError {
+pub(super) fn usage(flag: &str, reason: impl std::fmt::Display) -> CliError {
     CliError::Usage(format!("--{flag}: {reason}"))
 }
 
 /// What the flags say, all but what is sent.
-struct Settings {
-    dialect: Dialect,
-    workload: WorkloadArg,
+pub(super) struct Settings {
+    pub(super) dialect: Dialect,
+    pub(super) workload: WorkloadArg,
     batch: u64,
-    values: ValueKind,
+    pub(super) values: ValueKind,
 }
 
 impl Settings {
-    fn new(args: &RunArgs, workload: WorkloadArg) -> Result<Self, CliError> {
+    fn new(args: &RunArgs, command: &str, workload: WorkloadArg) -> Result<Self, CliError> {
         let dialect = match (args.load.protocol, args.load.commands) {
             (ProtocolArg::Native, None) => Dialect::Native,
             (ProtocolArg::Native, Some(_)) => {
@@ -47,28 +51,35 @@ impl Settings {
             }
             (ProtocolArg::Resp, Some(CommandsArg::Strings)) => Dialect::Strings,
             (ProtocolArg::Resp, Some(CommandsArg::Ts)) => Dialect::Series,
-            (ProtocolArg::Resp, None) if workload == WorkloadArg::Kv => Dialect::Strings,
+            (ProtocolArg::Resp, None) if workload.is_keyed() => Dialect::Strings,
             (ProtocolArg::Resp, None) => Dialect::Series,
         };
-        if dialect == Dialect::Strings && workload != WorkloadArg::Kv {
+        if dialect == Dialect::Strings && !workload.is_keyed() {
             return Err(usage("commands", "rows have timestamps; use ts, or --workload kv"));
         }
-        let batch = match (args.workload.batch, workload) {
-            (Some(batch), WorkloadArg::Kv) if batch > 1 => {
-                return Err(usage("batch", "kv writes one value at a time; use --pipeline"));
+        let batch = match (args.workload.batch, workload.is_keyed()) {
+            (Some(batch), true) if batch > 1 => {
+                return Err(usage("batch", "keys are written one at a time; use --pipeline"));
             }
-            (batch, WorkloadArg::Kv) => batch.unwrap_or(1),
-            (batch, _) => batch.unwrap_or(BATCH_DEFAULT),
+            (batch, true) => batch.unwrap_or(1),
+            (batch, false) => batch.unwrap_or(BATCH_DEFAULT),
         };
-        let values = values(args, workload, dialect)?;
+        let values = values(args, command, workload, dialect)?;
         Ok(Self { dialect, workload, batch, values })
     }
 }
 
-fn values(args: &RunArgs, workload: WorkloadArg, dialect: Dialect) -> Result<ValueKind, CliError> {
+fn values(
+    args: &RunArgs,
+    command: &str,
+    workload: WorkloadArg,
+    dialect: Dialect,
+) -> Result<ValueKind, CliError> {
     let size = args.workload.value_size.as_deref().map(value_size).transpose()?;
     let bytes = |(min, max)| ValueKind::Bytes { min, max };
-    let default = (VALUE_BYTES_DEFAULT, VALUE_BYTES_DEFAULT);
+    let is_ycsb = workload.is_keyed() && workload != WorkloadArg::Kv;
+    let size_default = if is_ycsb { YCSB_VALUE_BYTES } else { VALUE_BYTES_DEFAULT };
+    let default = (size_default, size_default);
     let values = match (args.workload.values, size) {
         (Some(ValuesArg::Int), None) => ValueKind::Int,
         (Some(ValuesArg::Float), None) => ValueKind::Float,
@@ -77,16 +88,22 @@ fn values(args: &RunArgs, workload: WorkloadArg, dialect: Dialect) -> Result<Val
         }
         (Some(ValuesArg::Bytes), size) => bytes(size.unwrap_or(default)),
         (None, Some(size)) => bytes(size),
-        (None, None) if dialect == Dialect::Strings => bytes(default),
-        (None, None) if workload == WorkloadArg::Kv => ValueKind::Float,
+        (None, None) if dialect == Dialect::Strings || (is_ycsb && dialect == Dialect::Native) => {
+            bytes(default)
+        }
+        (None, None) if workload.is_keyed() => ValueKind::Float,
         (None, None) => ValueKind::Int,
     };
     match values {
-        ValueKind::Bytes { .. } if workload != WorkloadArg::Kv || dialect == Dialect::Series => {
+        // A file brings its own values; only TS.* cannot take byte strings.
+        values if command == "replay" && dialect == Dialect::Native => Ok(values),
+        ValueKind::Bytes { .. } if !workload.is_keyed() || dialect == Dialect::Series => {
             Err(usage("values", "samples of TS.* and rows are numbers: int or float"))
         }
-        ValueKind::Bytes { min, .. } if args.load.journal.is_some() && min < JOURNALED_BYTES_MIN => {
-            Err(usage("journal", "values must name their write; use --value-size 16 or more"))
+        ValueKind::Bytes { min, .. }
+            if (args.load.journal.is_some() || args.load.verify.is_some()) && min < JOURNALED_BYTES_MIN =>
+        {
+            Err(usage("value-size", "a verification needs values that name their write: 16 bytes or more"))
         }
         values => Ok(values),
     }
@@ -112,11 +129,11 @@ fn value_size(text: &str) -> Result<(usize, usize), CliError> {
 /// The options of `run`, `load`, `replay` and `sweep`.
 pub(super) fn run_options(args: &RunArgs, command: &str) -> Result<RunOptions, CliError> {
     let default = if args.workload.test.is_some() { WorkloadArg::Kv } else { WorkloadArg::TsbsCpu };
-    let settings = Settings::new(args, args.workload.workload.unwrap_or(default))?;
+    let settings = Settings::new(args, command, args.workload.workload.unwrap_or(default))?;
     let source = match settings.workload {
-        WorkloadArg::Kv => WorkloadOptions::Kv(kv_options(args, &settings)?),
-        WorkloadArg::TsbsCpu => WorkloadOptions::Tsbs(tsbs_options(args, &settings)?),
+        keyed if keyed.is_keyed() => WorkloadOptions::Kv(kv_options(args, &settings)?),
         WorkloadArg::Mixed => WorkloadOptions::Mixed(mix_options(args, &settings)?),
+        _ => WorkloadOptions::Tsbs(tsbs_options(args, &settings)?),
     };
     let mut options = assemble(args, command, &settings, source)?;
     if command == "load" {
@@ -125,16 +142,27 @@ pub(super) fn run_options(args: &RunArgs, command: &str) -> Result<RunOptions, C
     Ok(options)
 }
 
-/// `load` writes each row once, and measures all of it.
+/// `load` writes each row or key once, and measures all of it.
 fn load_once(options: &mut RunOptions, args: &RunArgs) -> Result<(), CliError> {
     if args.load.requests.is_some() || args.load.duration.is_some() {
         return Err(usage("span", "it says how much load writes; leave out --requests and --duration"));
     }
-    let Source::Made(WorkloadOptions::Tsbs(rows)) = &mut options.source else {
-        return Err(usage("workload", "load writes rows of tsbs-cpu"));
+    options.amount = match &mut options.source {
+        Source::Made(WorkloadOptions::Tsbs(rows)) => {
+            rows.ticks = Some(span_ticks(args)?);
+            Amount::Whole
+        }
+        Source::Made(WorkloadOptions::Kv(kv)) => {
+            (kv.pattern, kv.write_share) = (KeyPattern::Sequential, 1.0);
+            (kv.recency, kv.is_growing, kv.kind) = (Recency::Uniform, false, KvKind::Plain);
+            let described = described(&WorkloadOptions::Kv(kv.clone()));
+            let config = &mut options.config;
+            (config.mix, config.key_pattern) = (described.mix, described.pattern.to_owned());
+            (config.zipf, config.requests) = (None, Some(kv.keys));
+            Amount::Operations(kv.keys)
+        }
+        _ => return Err(usage("workload", "load writes rows, or keys; the mixed one reads what load wrote")),
     };
-    rows.ticks = Some(span_ticks(args)?);
-    options.amount = Amount::Whole;
     options.warmup_ns = 0;
     (options.config.duration_s, options.config.warmup_s) = (None, 0.0);
     Ok(())
@@ -143,15 +171,15 @@ fn load_once(options: &mut RunOptions, args: &RunArgs) -> Result<(), CliError> {
 /// The options of `query`.
 pub(super) fn query_options(args: &QueryArgs) -> Result<RunOptions, CliError> {
     let run = &args.run;
-    let settings = Settings::new(run, WorkloadArg::TsbsCpu)?;
+    let settings = Settings::new(run, "query", WorkloadArg::TsbsCpu)?;
     let names: Vec<&str> = match args.query.as_slice() {
-        [] => QueryKind::NAMES.into_iter().chain([QueryKind::ORDERED]).collect(),
+        [] => QueryKind::NAMES.to_vec(),
         names => names.iter().map(String::as_str).collect(),
     };
     let kind = |name: &&str| {
         QueryKind::parse(name).ok_or_else(|| {
             let known = QueryKind::NAMES.join(", ");
-            usage("query", format!("'{name}' is not one of {known}, {}", QueryKind::ORDERED))
+            usage("query", format!("'{name}' is not one of {known}"))
         })
     };
     let kinds = names.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
@@ -174,53 +202,21 @@ pub(super) fn query_options(args: &QueryArgs) -> Result<RunOptions, CliError> {
     Ok(options)
 }
 
-fn kv_options(args: &RunArgs, settings: &Settings) -> Result<KvOptions, CliError> {
-    let weights = &args.workload;
-    let write_share = match (&weights.ratio, weights.test) {
-        (Some(ratio), _) => {
-            let pair = ratio
-                .split_once(':')
-                .and_then(|(w, r)| Some((w.parse::<f64>().ok()?, r.parse::<f64>().ok()?)));
-            let (writes, reads) = pair
-                .filter(|(w, r)| *w >= 0.0 && *r >= 0.0 && (w + r).is_finite() && w + r > 0.0)
-                .ok_or_else(|| usage("ratio", format!("'{ratio}' is not like 1:9")))?;
-            writes / (writes + reads)
-        }
-        (None, Some(TestArg::Put)) => 1.0,
-        (None, Some(TestArg::Get)) => 0.0,
-        (None, None) => {
-            let mix = mix_weights(args, &["write", "read"])?.unwrap_or_else(|| vec![1, 1]);
-            mix[0] as f64 / (mix[0] + mix[1]) as f64
-        }
-    };
-    let pattern = match weights.key_pattern {
-        PatternArg::R => KeyPattern::Random,
-        PatternArg::S => KeyPattern::Sequential,
-        PatternArg::Z if weights.zipf > 0.0 && weights.zipf.is_finite() => KeyPattern::Zipf(weights.zipf),
-        PatternArg::Z => return Err(usage("zipf", "the exponent is positive")),
-    };
-    Ok(KvOptions {
-        dialect: settings.dialect,
-        keys: weights.keys,
-        pattern,
-        write_share,
-        values: settings.values,
-        start: weights.start,
-        seed: args.load.seed,
-    })
-}
-
 fn mix_options(args: &RunArgs, settings: &Settings) -> Result<MixOptions, CliError> {
     let weights =
         mix_weights(args, &["write", "latest", "range", "agg"])?.unwrap_or_else(|| vec![80, 5, 10, 5]);
     let kinds = [ReadKind::Latest, ReadKind::Range, ReadKind::Aggregate];
     let reads =
         kinds.into_iter().zip(weights.iter().skip(1).copied()).filter(|(_, weight)| *weight > 0).collect();
-    Ok(MixOptions { rows: tsbs_options(args, settings)?, write: weights[0], reads })
+    let recency = match args.workload.read_recency {
+        Some(RecencyArg::Uniform) => Recency::Uniform,
+        Some(RecencyArg::Latest) | None => Recency::Latest,
+    };
+    Ok(MixOptions { rows: tsbs_options(args, settings)?, write: weights[0], reads, recency })
 }
 
 /// The weights of `--mix`, in the order of `names`.
-fn mix_weights(args: &RunArgs, names: &[&str]) -> Result<Option<Vec<u64>>, CliError> {
+pub(super) fn mix_weights(args: &RunArgs, names: &[&str]) -> Result<Option<Vec<u64>>, CliError> {
     if args.workload.mix.is_empty() {
         return Ok(None);
     }
@@ -257,7 +253,12 @@ fn tsbs_options(args: &RunArgs, settings: &Settings) -> Result<TsbsOptions, CliE
         .duplicates
         .as_deref()
         .map(|text| share(text).ok_or_else(|| usage("duplicates", "write it as 1%")));
+    let shape = match settings.workload {
+        WorkloadArg::TsbsDevops => RowShape::Devops,
+        _ => RowShape::Cpu,
+    };
     let options = TsbsOptions {
+        shape,
         dialect: settings.dialect,
         hosts: workload.hosts,
         interval_ms: milliseconds("interval", &workload.interval)?,
@@ -287,7 +288,7 @@ fn tsbs_options(args: &RunArgs, settings: &Settings) -> Result<TsbsOptions, CliE
 }
 
 /// `5%` or `0.05`.
-fn share(text: &str) -> Option<f64> {
+pub(super) fn share(text: &str) -> Option<f64> {
     let share = match text.strip_suffix('%') {
         Some(percent) => percent.parse::<f64>().ok()? / 100.0,
         None => text.parse().ok()?,
@@ -363,6 +364,7 @@ fn assemble(
         return Err(usage("threads", "each needs a connection; give more --clients"));
     }
     let in_flight_max = load.pipeline.unwrap_or_else(|| match rate {
+        _ if settings.workload == WorkloadArg::YcsbF => 1,
         Some(_) => load.max_in_flight.div_ceil(load.clients),
         None => PIPELINE_DEFAULT,
     });
@@ -393,6 +395,8 @@ fn assemble(
         seed: load.seed,
         source: Source::Made(workload),
         journal: load.journal.clone(),
+        cpus: load.cpus.as_deref().map(cpu_list).transpose()?.unwrap_or_default(),
+        live_interval_s: live_interval_s(&args.output.interval_report)?,
         null_sink: load.null_sink,
         config,
     })
@@ -409,7 +413,7 @@ fn config(
             tag.split_once('=').ok_or_else(|| usage("tag", format!("'{tag}' is not like disk=nvme")))?;
         Ok((pair.0.to_owned(), pair.1.to_owned()))
     });
-    let (name, mix, series, pattern) = described(workload);
+    let Described { mix, series, pattern, recency } = described(workload);
     let (size_min, size_max) = match settings.values {
         ValueKind::Bytes { min, max } => (Some(min as u64), Some(max as u64)),
         ValueKind::Int | ValueKind::Float => (None, None),
@@ -420,7 +424,10 @@ fn config(
         WorkloadOptions::Query(query) => Some(&query.rows),
         WorkloadOptions::Kv(_) => None,
     };
-    let zipf = (args.workload.key_pattern == PatternArg::Z && rows.is_none()).then_some(args.workload.zipf);
+    let zipf = match workload {
+        WorkloadOptions::Kv(KvOptions { pattern: KeyPattern::Zipf(exponent), .. }) => Some(*exponent),
+        _ => None,
+    };
     Ok(RunConfig {
         command: command.to_owned(),
         addr: if args.load.null_sink { "null-sink".to_owned() } else { args.connect.addr.clone() },
@@ -437,10 +444,11 @@ fn config(
         max_in_flight: args.load.max_in_flight,
         runs: args.load.runs,
         seed: args.load.seed,
-        workload: name.to_owned(),
+        workload: settings.workload.name().to_owned(),
         mix,
         series,
         key_pattern: pattern.to_owned(),
+        read_recency: recency.map(str::to_owned),
         zipf,
         key_style: match args.workload.key_style {
             KeyStyleArg::Short => "short",
@@ -467,30 +475,69 @@ fn config(
     })
 }
 
-/// Name, weights, series and key pattern of a workload.
-fn described(workload: &WorkloadOptions) -> (&'static str, BTreeMap<String, f64>, u64, &'static str) {
+/// What a document says of a workload.
+struct Described {
+    mix: BTreeMap<String, f64>,
+    series: u64,
+    pattern: &'static str,
+    recency: Option<&'static str>,
+}
+
+fn described(workload: &WorkloadOptions) -> Described {
+    let of_recency = |recency| if recency == Recency::Latest { "latest" } else { "uniform" };
     let only_writes = || BTreeMap::from([("write".to_owned(), 1.0)]);
-    match workload {
+    let (mix, series, pattern, recency) = match workload {
         WorkloadOptions::Kv(kv) => {
-            let mix = BTreeMap::from([
-                ("write".to_owned(), kv.write_share),
-                ("read".to_owned(), 1.0 - kv.write_share),
-            ]);
+            let [write, read] = kv.kind.op_names();
+            let shares = [(write, kv.write_share), (read, 1.0 - kv.write_share)];
+            let mix = shares.into_iter().map(|(name, share)| (name.to_owned(), share)).collect();
             let pattern = match kv.pattern {
                 KeyPattern::Random => "random",
                 KeyPattern::Sequential => "sequential",
+                KeyPattern::Parallel(_) => "parallel",
                 KeyPattern::Zipf(_) => "zipf",
+                KeyPattern::Gaussian => "gaussian",
             };
-            ("kv", mix, kv.keys, pattern)
+            (mix, kv.keys, pattern, Some(of_recency(kv.recency)).filter(|_| kv.write_share < 1.0))
         }
-        WorkloadOptions::Tsbs(rows) => ("tsbs-cpu", only_writes(), rows.series_count(), "sequential"),
+        WorkloadOptions::Tsbs(rows) => (only_writes(), rows.series_count(), "sequential", None),
         WorkloadOptions::Mixed(mix) => {
             let reads = mix.reads.iter().map(|(kind, weight)| (kind.name().to_owned(), *weight as f64));
             let weights = reads.chain([("write".to_owned(), mix.write as f64)]).collect();
-            ("mixed", weights, mix.rows.series_count(), "random")
+            (weights, mix.rows.series_count(), "random", Some(of_recency(mix.recency)))
         }
-        WorkloadOptions::Query(query) => ("query", BTreeMap::new(), query.rows.series_count(), "random"),
+        WorkloadOptions::Query(query) => (BTreeMap::new(), query.rows.series_count(), "random", None),
+    };
+    Described { mix, series, pattern, recency }
+}
+
+/// `1`, or `0-2,5`: processors by number.
+fn cpu_list(text: &str) -> Result<Vec<usize>, CliError> {
+    const CPUS_MAX: usize = 4096;
+    let bad = || usage("cpus", format!("'{text}' names no processors; write 1 or 0-2,5"));
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|cpu| *cpu < CPUS_MAX);
+        let (first, last) = number(first).zip(number(last)).ok_or_else(bad)?;
+        if last < first {
+            return Err(bad());
+        }
+        cpus.extend(first..=last);
     }
+    Ok(cpus)
+}
+
+/// Seconds between two live lines.
+fn live_interval_s(text: &str) -> Result<u64, CliError> {
+    let duration = parse_duration(text).map_err(|reason| usage("interval-report", reason))?;
+    if duration.is_zero() || duration.subsec_nanos() > 0 {
+        return Err(usage(
+            "interval-report",
+            "whole seconds, as 1s or 10s: figures are gathered by the second",
+        ));
+    }
+    Ok(duration.as_secs())
 }
 
 /// What the values of a replayed file are.

@@ -1,5 +1,6 @@
 //! `tskv bench report`: stored runs on the terminal, as files for other tools, and as a page.
 
+use super::args::UnitArg;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::load::RunResult;
@@ -26,6 +27,9 @@ pub(in crate::cli) struct ReportArgs {
     /// Percentiles of the tables
     #[arg(long, default_value = "50,90,95,99,99.9,99.99,100", value_parser = Percentiles::parse, value_name = "LIST")]
     percentiles: Percentiles,
+    /// Unit of latencies in tables
+    #[arg(long, value_enum, default_value_t = UnitArg::Us)]
+    units: UnitArg,
     #[command(flatten)]
     files_to_write: FileArgs,
 }
@@ -90,7 +94,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
                 let gap = if index > 0 { "\n" } else { "" };
                 writeln!(output, "{gap}# {}", run.path.display())?;
             }
-            output.write_all(text_report(&run.result, &args.percentiles).as_bytes())?;
+            output.write_all(text_report(&run.result, &args.percentiles, args.units.unit()).as_bytes())?;
         }
         output.flush()
     };
@@ -131,6 +135,34 @@ pub(super) fn write_files(
     Ok(())
 }
 
+/// Refuses files that cannot be written, before a run whose result would have nowhere to go.
+pub(super) fn refuse_unwritable(outputs: &FileArgs, json: Option<&Path>) -> Result<(), CliError> {
+    let single = [outputs.html.as_deref(), outputs.csv.as_deref(), outputs.hlog.as_deref(), json];
+    let prefix = outputs.hgrm.as_deref().map(|prefix| {
+        let mut path = OsString::from(prefix);
+        path.push("-total-response.hgrm");
+        PathBuf::from(path)
+    });
+    for path in single.into_iter().flatten().chain(prefix.as_deref()) {
+        let failed = |error: std::io::Error| CliError::Failed(format!("{}: {error}", path.display()));
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(failed(std::io::ErrorKind::IsADirectory.into())),
+            Ok(found) if !found.is_file() => continue,
+            Ok(_) | Err(_) => {}
+        }
+        let temporary = temporary_beside(path);
+        File::create(&temporary).and_then(|_| std::fs::remove_file(&temporary)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Where a file lies until it is whole.
+fn temporary_beside(path: &Path) -> PathBuf {
+    let mut temporary = OsString::from(path);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    PathBuf::from(temporary)
+}
+
 /// Writes the page of some runs.
 pub(super) fn write_page(
     path: &Path,
@@ -150,11 +182,9 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return std::fs::write(path, bytes).map_err(failed);
     }
-    let mut temporary = OsString::from(path);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = Path::new(&temporary);
-    std::fs::write(temporary, bytes).and_then(|()| std::fs::rename(temporary, path)).map_err(|error| {
-        let _ = std::fs::remove_file(temporary);
+    let temporary = temporary_beside(path);
+    std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
         failed(error)
     })
 }

@@ -32,7 +32,7 @@ fn each_flag_sets_what_it_names() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let secret = secret.to_str().unwrap();
 
-    let cases: [Case; 24] = [
+    let cases: [Case; 26] = [
         ("data", "/var/lib/tskv", |c| c.data == Path::new("/var/lib/tskv")),
         ("listen", "[::1]:0", |c| c.listen == ["[::1]:0".parse().unwrap()]),
         ("admin", "off", |c| c.admin.is_none()),
@@ -45,7 +45,7 @@ fn each_flag_sets_what_it_names() {
         ("password-file", secret, |c| c.password.as_ref().is_some_and(|p| p.reveal() == b"geheim")),
         ("max-clients", "5", |c| c.max_clients == 5),
         ("memtable-bytes", "1MiB", |c| c.memtable_bytes == 1 << 20),
-        ("cache-bytes", "0", |c| c.cache_bytes == 0),
+        ("cache-bytes", "0", |c| c.cache_bytes == Some(0)),
         ("max-query-memory", "1GiB", |c| c.max_query_memory == 1 << 30),
         ("max-output-bytes", "2MiB", |c| c.max_output_bytes == 2 << 20),
         ("max-value-bytes", "16MiB", |c| c.max_value_bytes == 16 << 20),
@@ -55,6 +55,8 @@ fn each_flag_sets_what_it_names() {
         ("rebalance", "on", |c| c.rebalance),
         ("spin", "50us", |c| c.spin == Some(Duration::from_micros(50))),
         ("on-io-error", "readonly", |c| c.on_io_error == OnIoError::ReadOnly),
+        ("slowlog-slower-than", "250us", |c| c.slowlog_slower_than == Some(Duration::from_micros(250))),
+        ("slowlog-len", "0", |c| c.slowlog_len == 0),
         ("background-threads", "1", |c| c.background_threads == 1),
         ("log-level", "debug", |c| c.log_level == log::LevelFilter::Debug),
     ];

@@ -25,6 +25,8 @@ pub enum OpKind {
     FileBytes,
     /// `Files::rename`; faults match the old name.
     Rename,
+    /// `Files::link`; faults match the old name.
+    Link,
     /// `Files::remove`.
     Remove,
     /// `Files::sync_dir`.
@@ -49,6 +51,7 @@ impl OpKind {
             Self::Sync => "sync",
             Self::FileBytes => "file_bytes",
             Self::Rename => "rename",
+            Self::Link => "link",
             Self::Remove => "remove",
             Self::SyncDir => "sync_dir",
             Self::List => "list",

@@ -109,6 +109,9 @@ impl Files for SimFiles {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.on_path(OpKind::Rename, from, |disk| disk.rename(from, to))
     }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.on_path(OpKind::Link, from, |disk| disk.link(from, to))
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.on_path(OpKind::Remove, path, |disk| disk.remove(path))
     }

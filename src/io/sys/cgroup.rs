@@ -1,21 +1,35 @@
-//! How much CPU time the process's control group may use.
+//! How much CPU time and memory the process's control group may use.
 //!
-//! Version 2 writes `cpu.max` as `QUOTA PERIOD` (`max` for no limit); version 1 has `cpu.cfs_quota_us` (-1 for no
-//! limit) and `cpu.cfs_period_us`. Limits of all ancestors apply, so the smallest one counts. In a container the
+//! Version 2 writes `cpu.max` as `QUOTA PERIOD` and `memory.max` as bytes (`max` for no limit); version 1 has
+//! `cpu.cfs_quota_us` (-1 for no limit), `cpu.cfs_period_us` and `memory.limit_in_bytes`. Limits of all ancestors apply, so the smallest one counts. In a container the
 //! group's path may lie outside of what is mounted; the mounted part is looked at then.
 
 use std::path::{Path, PathBuf};
 
 /// CPUs that the control group allows, as a fraction (1.5 = one and a half); `None` for no limit.
 pub(super) fn cpu_quota() -> Option<f64> {
-    let read = |path: &Path| std::fs::read_to_string(path).ok();
-    let groups = read(Path::new("/proc/self/cgroup"))?;
-    let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    directories(&groups, &mounts).iter().filter_map(|directory| quota_of(directory, &read)).reduce(f64::min)
+    let groups = own_directories("cpu");
+    groups.iter().filter_map(|directory| quota_of(directory, &read)).reduce(f64::min)
 }
 
-/// The process's group and its ancestors, as directories, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
-fn directories(groups: &str, mounts: &str) -> Vec<PathBuf> {
+/// Bytes of memory that the control group allows; `None` for no limit.
+pub(super) fn memory_limit() -> Option<u64> {
+    own_directories("memory").iter().filter_map(|directory| memory_limit_of(directory, &read)).min()
+}
+
+fn read(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// The process's group and its ancestors, as directories.
+fn own_directories(controller: &str) -> Vec<PathBuf> {
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let mounts = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    directories(&groups, &mounts, controller)
+}
+
+/// The same from the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+fn directories(groups: &str, mounts: &str, controller: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':');
@@ -23,10 +37,10 @@ fn directories(groups: &str, mounts: &str) -> Vec<PathBuf> {
             continue;
         };
         let version_2 = controllers.is_empty();
-        if !version_2 && !controllers.split(',').any(|name| name == "cpu") {
+        if !version_2 && !controllers.split(',').any(|name| name == controller) {
             continue;
         }
-        if let Some((mount_root, mount_point)) = cpu_mount(mounts, version_2) {
+        if let Some((mount_root, mount_point)) = mount_of(mounts, controller, version_2) {
             let inside = Path::new(path).strip_prefix(mount_root).unwrap_or(Path::new(""));
             let group = Path::new(mount_point).join(inside.strip_prefix("/").unwrap_or(inside));
             let below = |directory: &&Path| directory.starts_with(mount_point);
@@ -37,7 +51,7 @@ fn directories(groups: &str, mounts: &str) -> Vec<PathBuf> {
 }
 
 /// Which part of the hierarchy is mounted, and where.
-fn cpu_mount(mounts: &str, version_2: bool) -> Option<(&str, &str)> {
+fn mount_of<'a>(mounts: &'a str, controller: &str, version_2: bool) -> Option<(&'a str, &'a str)> {
     mounts.lines().find_map(|line| {
         // proc_pid_mountinfo(5): id parent major:minor root mount-point options… - type source super-options
         let (mount, file_system) = line.split_once(" - ")?;
@@ -48,7 +62,7 @@ fn cpu_mount(mounts: &str, version_2: bool) -> Option<(&str, &str)> {
         let fits = if version_2 {
             kind == "cgroup2"
         } else {
-            kind == "cgroup" && options.split(',').any(|option| option == "cpu")
+            kind == "cgroup" && options.split(',').any(|option| option == controller)
         };
         if fits { mount.next().zip(mount.next()) } else { None }
     })
@@ -68,6 +82,13 @@ fn quota_of(directory: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Option<
     (quota > 0.0 && period > 0.0).then(|| quota / period)
 }
 
+fn memory_limit_of(directory: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
+    let limit =
+        read(&directory.join("memory.max")).or_else(|| read(&directory.join("memory.limit_in_bytes")))?;
+    // `max` is no number; version 1 says no limit with one near i64::MAX, above any machine's memory.
+    limit.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +102,7 @@ mod tests {
     #[test]
     fn groups_are_found_under_both_versions() {
         // Looking in the wrong place, a daemon in a container of 2 CPUs would start 64 cores.
-        let found = directories("5:memory:/m\n4:cpu,cpuacct:/box/a/b\n0::/x", MOUNTS);
+        let found = directories("5:memory:/m\n4:cpu,cpuacct:/box/a/b\n0::/x", MOUNTS, "cpu");
         let expected = [
             "/sys/fs/cgroup/cpu,cpuacct/a/b",
             "/sys/fs/cgroup/cpu,cpuacct/a",
@@ -90,7 +111,9 @@ mod tests {
             "/sys/fs/cgroup/unified",
         ];
         assert_eq!(found, expected.map(PathBuf::from));
-        assert_eq!(directories("garbage\n0::/x", "garbage"), Vec::<PathBuf>::new());
+        let memory = directories("5:memory:/m\n4:cpu,cpuacct:/box/a/b", MOUNTS, "memory");
+        assert_eq!(memory, ["/sys/fs/cgroup/memory/m", "/sys/fs/cgroup/memory"].map(PathBuf::from));
+        assert_eq!(directories("garbage\n0::/x", "garbage", "cpu"), Vec::<PathBuf>::new());
     }
 
     #[test]
@@ -112,5 +135,17 @@ mod tests {
         };
         assert_eq!(quota_of(at, &version_1("50000\n")), Some(0.5));
         assert_eq!(quota_of(at, &version_1("-1\n")), None);
+    }
+    #[test]
+    fn memory_limits_are_read_from_both_versions() {
+        // A cache sized for the machine would have a daemon in a small container killed.
+        let file = |name: &'static str, text: &'static str| {
+            move |path: &Path| path.ends_with(name).then(|| text.to_owned())
+        };
+        let at = Path::new("/g");
+        assert_eq!(memory_limit_of(at, &file("memory.max", "1073741824\n")), Some(1 << 30));
+        assert_eq!(memory_limit_of(at, &file("memory.max", "max\n")), None);
+        assert_eq!(memory_limit_of(at, &file("memory.limit_in_bytes", "4096\n")), Some(4096));
+        assert_eq!(memory_limit_of(at, &file("other", "4096\n")), None);
     }
 }

@@ -1,30 +1,51 @@
-//! FlushAll, CompactAll and Shutdown: requests that wait for other work.
+//! FlushAll, CompactAll, Checkpoint and Shutdown: requests that wait for other work.
 //!
 //! ```text
 //! FreezeNow to every shard → all Frozen → all their flushes durable → FlushAll is done
+//!   → the job that links the tables → Checkpoint is done
 //!   → ReportHorizon to every shard → all reported, running merges over → plans → all merged → CompactAll is done
 //! ```
 //! One barrier is worked on at a time, in order of arrival.
 
 use super::Coordinator;
 use super::commit::Change;
+use crate::jobs::checkpoint::write_checkpoint;
 use crate::jobs::error::JobError;
 use crate::jobs::message::{Done, Report, ToShard};
+use crate::model::CheckpointName;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 
 /// Requests that wait.
 #[derive(Default)]
 pub(super) struct Barriers {
-    waiting: VecDeque<(bool, Done)>,
+    waiting: VecDeque<(Goal, Done)>,
     active: Option<Barrier>,
     last_ticket: u64,
+    checkpoint_running: bool,
     shutdown: Option<Done>,
     settling: bool,
 }
 
+impl Barriers {
+    /// Whether a job reads the names of tables.
+    pub(super) fn checkpointing(&self) -> bool {
+        self.checkpoint_running
+    }
+}
+
+/// What is to be reached once everything is in tables.
+pub(super) enum Goal {
+    /// Nothing more.
+    Tables,
+    /// As few of them as possible.
+    FewestTables,
+    /// A second store of them.
+    Checkpoint(CheckpointName),
+}
+
 struct Barrier {
-    compact: bool,
+    goal: Goal,
     done: Done,
     phase: Phase,
 }
@@ -40,15 +61,17 @@ enum Phase {
     Quiet,
     /// Until all plans are done.
     Merge,
+    /// Until the job has ended.
+    Checkpoint,
 }
 
 impl Coordinator {
-    pub(super) fn begin_barrier(&mut self, compact: bool, done: Done) {
+    pub(super) fn begin_barrier(&mut self, goal: Goal, done: Done) {
         if self.stopping() {
             done(Err(JobError::Stopped));
             return;
         }
-        self.barriers.waiting.push_back((compact, done));
+        self.barriers.waiting.push_back((goal, done));
     }
 
     pub(super) fn take_frozen(&mut self, shard: u16, answered: u64) {
@@ -99,9 +122,9 @@ impl Coordinator {
     pub(super) fn advance_barriers(&mut self) {
         loop {
             let Some(mut barrier) = self.barriers.active.take() else {
-                let Some((compact, done)) = self.barriers.waiting.pop_front() else { return };
+                let Some((goal, done)) = self.barriers.waiting.pop_front() else { return };
                 let phase = self.begin_freeze();
-                self.barriers.active = Some(Barrier { compact, done, phase });
+                self.barriers.active = Some(Barrier { goal, done, phase });
                 continue;
             };
             if !self.phase_is_over(&barrier.phase) {
@@ -118,6 +141,14 @@ impl Coordinator {
         }
     }
 
+    pub(super) fn checkpoint_ended(&mut self, result: Result<(), JobError>) {
+        self.barriers.checkpoint_running = false;
+        let linking = |barrier: &mut Barrier| matches!(barrier.phase, Phase::Checkpoint);
+        if let Some(barrier) = self.barriers.active.take_if(linking) {
+            (barrier.done)(result);
+        }
+    }
+
     fn phase_is_over(&self, phase: &Phase) -> bool {
         match phase {
             Phase::Freeze { missing, .. } | Phase::Horizon { missing } => missing.is_empty(),
@@ -131,24 +162,37 @@ impl Coordinator {
                 let installing = |change: &Change| matches!(change, Change::Merged { .. });
                 self.merges_running == 0 && self.plans.is_empty() && !self.changes.iter().any(installing)
             }
+            Phase::Checkpoint => false,
         }
     }
 
     fn next_phase(&mut self, barrier: &Barrier) -> Option<Phase> {
-        match barrier.phase {
-            Phase::Freeze { .. } => Some(Phase::Flush),
-            Phase::Flush if barrier.compact => {
+        match (&barrier.phase, &barrier.goal) {
+            (Phase::Freeze { .. }, _) => Some(Phase::Flush),
+            (Phase::Flush, Goal::Checkpoint(name)) => {
+                self.start_checkpoint(name.clone());
+                Some(Phase::Checkpoint)
+            }
+            (Phase::Flush, Goal::FewestTables) => {
                 let missing = self.all_shards();
                 missing.iter().for_each(|shard| self.shards.send(*shard, ToShard::ReportHorizon));
                 Some(Phase::Horizon { missing })
             }
-            Phase::Horizon { .. } => Some(Phase::Quiet),
-            Phase::Quiet => {
+            (Phase::Horizon { .. }, _) => Some(Phase::Quiet),
+            (Phase::Quiet, _) => {
                 self.plans = self.pick_everything().into();
                 Some(Phase::Merge)
             }
-            Phase::Flush | Phase::Merge => None,
+            (Phase::Flush | Phase::Merge | Phase::Checkpoint, _) => None,
         }
+    }
+
+    fn start_checkpoint(&mut self, name: CheckpointName) {
+        self.barriers.checkpoint_running = true;
+        let (job, state) = (self.table_job.clone(), self.state.clone());
+        self.spawn("tskv-checkpoint", move || Report::Checkpoint {
+            result: write_checkpoint(&job, &name, state),
+        });
     }
 
     fn begin_freeze(&mut self) -> Phase {
@@ -180,7 +224,10 @@ impl Coordinator {
         let committing = !self.barriers.settling
             && (self.log.is_none() || (!self.changes.is_empty() && self.commit_retry_ns.is_none()));
         let jobs = self.flushes_running + self.merges_running;
-        let running = self.segment_running || self.clean_running || self.ballast_running;
+        let running = self.segment_running
+            || self.clean_running
+            || self.ballast_running
+            || self.barriers.checkpoint_running;
         if self.barriers.shutdown.is_none() || jobs > 0 || running || committing {
             return;
         }
@@ -208,6 +255,7 @@ fn copy(error: &JobError) -> JobError {
         JobError::Stopped => JobError::Stopped,
         JobError::OutOfSpace => JobError::OutOfSpace,
         JobError::LogFailed { shard } => JobError::LogFailed { shard: *shard },
+        JobError::CheckpointExists(name) => JobError::CheckpointExists(name.clone()),
         JobError::Io { doing, file, source } => JobError::Io {
             doing,
             file: file.clone(),

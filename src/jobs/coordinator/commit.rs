@@ -180,7 +180,8 @@ impl Coordinator {
 
     /// Removes files that no durable manifest names any more.
     pub(super) fn start_cleaning(&mut self) {
-        if self.clean_running || self.trash.is_empty() {
+        // A checkpoint links tables by their names.
+        if self.clean_running || self.trash.is_empty() || self.barriers.checkpointing() {
             return;
         }
         self.clean_running = true;

@@ -30,7 +30,7 @@ use crate::model::{SegmentSeq, Seqno, TableId};
 use crate::storage::compaction::Plan;
 use crate::storage::manifest::State;
 use crate::storage::version::Version;
-use barrier::Barriers;
+use barrier::{Barriers, Goal};
 use commit::Change;
 use retention::Watch;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -223,8 +223,11 @@ impl Coordinator {
                 self.table_job.boundaries.clone_from(&boundaries);
                 self.changes.push_back(Change::Boundaries(boundaries));
             }
-            Some(ToCoordinator::FlushAll { done }) => self.begin_barrier(false, done),
-            Some(ToCoordinator::CompactAll { done }) => self.begin_barrier(true, done),
+            Some(ToCoordinator::FlushAll { done }) => self.begin_barrier(Goal::Tables, done),
+            Some(ToCoordinator::CompactAll { done }) => self.begin_barrier(Goal::FewestTables, done),
+            Some(ToCoordinator::Checkpoint { name, done }) => {
+                self.begin_barrier(Goal::Checkpoint(name), done)
+            }
             Some(ToCoordinator::Shutdown { done }) => self.begin_shutdown(done),
             Some(ToCoordinator::Job(JobReport(report))) => self.take_report(report),
         }
@@ -292,6 +295,7 @@ impl Coordinator {
             }
             Report::Cleaned => self.clean_running = false,
             Report::Ballast { result } => self.ballast_ended(result),
+            Report::Checkpoint { result } => self.checkpoint_ended(result),
             Report::Settled => self.settled = true,
         }
     }

@@ -294,6 +294,9 @@ fn errno_of(error: &JobError) -> Errno {
         JobError::OutOfSpace => Errno::ENOSPC,
         JobError::Io { source, .. } if out_of_space(source) => Errno::ENOSPC,
         JobError::Io { source, .. } => source.raw_os_error().map_or(Errno::EIO, Errno),
-        JobError::Table(_) | JobError::Stopped | JobError::LogFailed { .. } => Errno::EIO,
+        JobError::Table(_)
+        | JobError::Stopped
+        | JobError::LogFailed { .. }
+        | JobError::CheckpointExists(_) => Errno::EIO,
     }
 }

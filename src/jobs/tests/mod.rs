@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "small counts and indices")]
 
+mod checkpoint;
 mod crash;
 mod manifest;
 mod open;

@@ -6,7 +6,7 @@
 
 use super::noise::noise;
 use super::totals::TOTAL;
-use crate::load::{LatencySummary, OpResult, RepetitionOp, RunResult};
+use crate::load::{LatencySummary, OpResult, RepetitionOp, RunConfig, RunResult};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,20 +37,13 @@ impl std::fmt::Display for Difference {
 /// What two runs do not share, decisive ones first.
 #[must_use]
 pub fn differences(base: &RunResult, new: &RunResult) -> Vec<Difference> {
-    let mut found = Vec::new();
+    let mut found = config_differences(&base.config, &new.config);
     let mut note = |what: &str, base: &Value, new: &Value, is_decisive: bool| {
         if base != new {
             let (base, new) = (shown(base), shown(new));
             found.push(Difference { what: what.to_owned(), base, new, is_decisive });
         }
     };
-    let (base_config, new_config) = (fields(&base.config), fields(&new.config));
-    for (name, value) in &base_config {
-        let other = new_config.get(name).unwrap_or(&Value::Null);
-        if !FREE_SETTINGS.contains(&name.as_str()) {
-            note(&format!("config.{name}"), value, other, !NOTED_SETTINGS.contains(&name.as_str()));
-        }
-    }
     let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
     let is_same_promise = promise(&base.server.sync) == promise(&new.server.sync);
     note("server.sync", &text(&base.server.sync), &text(&new.server.sync), !is_same_promise);
@@ -66,6 +59,26 @@ pub fn differences(base: &RunResult, new: &RunResult) -> Vec<Difference> {
     note("tool.version", &base.tool.version.clone().into(), &new.tool.version.clone().into(), false);
     note("server.product", &text(&base.server.product), &text(&new.server.product), false);
     found.sort_by_key(|difference| !difference.is_decisive);
+    found
+}
+
+/// What two runs were asked for differently; known before the second one.
+#[must_use]
+pub fn config_differences(base: &RunConfig, new: &RunConfig) -> Vec<Difference> {
+    let (base_config, new_config) = (fields(base), fields(new));
+    let is_compared = |name: &str| !FREE_SETTINGS.contains(&name);
+    let mut found = Vec::new();
+    for (name, value) in base_config.iter().filter(|(name, _)| is_compared(name)) {
+        let other = new_config.get(name).unwrap_or(&Value::Null);
+        if value != other {
+            found.push(Difference {
+                what: format!("config.{name}"),
+                base: shown(value),
+                new: shown(other),
+                is_decisive: !NOTED_SETTINGS.contains(&name.as_str()),
+            });
+        }
+    }
     found
 }
 

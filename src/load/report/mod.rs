@@ -24,13 +24,15 @@ mod text;
 mod threshold;
 mod totals;
 
-pub use comparison::{Change, Difference, Outcome, compare, comparison_text, differences, has_regression};
+pub use comparison::{
+    Change, Difference, Outcome, compare, comparison_text, config_differences, differences, has_regression,
+};
 pub use csv::per_second_csv;
 pub use description::CLOSED_LOOP;
 pub use document::{DocumentError, parse_document};
 pub use hgrm::{spectra, spectrum};
 pub use hlog::interval_log;
 pub use html::{NamedRun, RUNS_ON_A_PAGE_MAX, html_report};
-pub use percentiles::Percentiles;
+pub use percentiles::{LatencyUnit, Percentiles};
 pub use text::text_report;
 pub use threshold::{Threshold, Verdict as ThresholdVerdict};

@@ -31,6 +31,16 @@ pub(super) fn figure(number: f64) -> String {
     grouped(&format!("{number:.decimals$}"))
 }
 
+/// A figure with at least three significant digits, however small, down to six decimals: `3.125`, `0.0312`.
+pub(super) fn significant(number: f64) -> String {
+    let decimals = match number.abs() {
+        small if small > 0.0 && small < 0.01 => 6,
+        small if small > 0.0 && small < 0.1 => 4,
+        _ => return figure(number),
+    };
+    format!("{number:.decimals$}")
+}
+
 /// A figure without zeros that say nothing: `12.5`, `3,412`.
 pub(super) fn short(number: f64) -> String {
     let text = figure(number);

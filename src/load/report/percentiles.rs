@@ -1,7 +1,38 @@
 //! Which percentiles a report shows, and what they are called.
 
-use super::number::figure_or_dash;
+use super::number::{figure_or_dash, significant};
 use crate::load::LatencyHistogram;
+
+/// Unit of latencies in a table; documents and files for other tools have their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LatencyUnit {
+    /// Of three decimals at most.
+    #[default]
+    Microseconds,
+    /// Of three significant digits at least.
+    Milliseconds,
+    /// Of three significant digits at least.
+    Seconds,
+}
+
+impl LatencyUnit {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Microseconds => "us",
+            Self::Milliseconds => "ms",
+            Self::Seconds => "s",
+        }
+    }
+    /// A latency in this unit, or `-` where there is none.
+    pub(super) fn figure(self, us: Option<f64>) -> String {
+        let scaled = |factor: f64| us.map_or_else(|| "-".to_owned(), |us| significant(us / factor));
+        match self {
+            Self::Microseconds => figure_or_dash(us),
+            Self::Milliseconds => scaled(1e3),
+            Self::Seconds => scaled(1e6),
+        }
+    }
+}
 
 /// Percentiles in ascending order, each in 0..=100.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,9 +75,9 @@ impl Percentiles {
     pub fn names(&self) -> Vec<String> {
         self.iter().map(name).collect()
     }
-    /// The figures of a histogram, in microseconds; `-` where there are too few samples.
-    pub(super) fn figures(&self, latencies: &LatencyHistogram) -> Vec<String> {
-        self.iter().map(|percentile| figure_or_dash(latencies.percentile_us(percentile))).collect()
+    /// The figures of a histogram; `-` where there are too few samples.
+    pub(super) fn figures(&self, latencies: &LatencyHistogram, unit: LatencyUnit) -> Vec<String> {
+        self.iter().map(|percentile| unit.figure(latencies.percentile_us(percentile))).collect()
     }
 }
 

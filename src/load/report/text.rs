@@ -1,29 +1,32 @@
 //! The report on a terminal: what was run, what it is worth, and a table of figures.
 //!
-//! Latencies are microseconds. In an open loop there are two tables of them: response time first, because that is what
+//! Latencies are microseconds, or what was asked for. In an open loop there are two tables of them: response time first, because that is what
 //! a user sees, and service time below it. A percentile with too few samples is `-`.
 
 use super::description;
-use super::number::{count, figure, figure_or_dash, printable, rate};
-use super::percentiles::Percentiles;
+use super::number::{count, figure, printable, rate};
+use super::percentiles::{LatencyUnit, Percentiles};
 use super::totals::{Line, lines};
 use crate::load::{LatencyHistogram, RunResult};
 
 /// Renders a run as plain text of about 100 columns, ending in a line feed.
 #[must_use]
-pub fn text_report(result: &RunResult, percentiles: &Percentiles) -> String {
+pub fn text_report(result: &RunResult, percentiles: &Percentiles, unit: LatencyUnit) -> String {
+    let name = unit.name();
     let mut text = header(result);
     let lines = lines(result);
     text += &throughput_table(&lines);
     if lines.iter().all(|line| line.response.is_some()) {
-        text += "\nresponse time in us, from the intended send: what a user sees\n";
-        text += &latency_table(&lines, percentiles, Line::headline);
-        text += "\nservice time in us, from the actual send: without the wait for a server that stalls\n";
+        text += &format!("\nresponse time in {name}, from the intended send: what a user sees\n");
+        text += &latency_table(&lines, percentiles, unit, Line::headline);
+        text += &format!(
+            "\nservice time in {name}, from the actual send: without the wait for a server that stalls\n"
+        );
     } else {
-        text += "\nservice time in us, from the send to the answer\n";
+        text += &format!("\nservice time in {name}, from the send to the answer\n");
     }
-    text += &latency_table(&lines, percentiles, |line| &line.service);
-    text + &sweep_table(result) + &server_part(result) + &first_errors(result)
+    text += &latency_table(&lines, percentiles, unit, |line| &line.service);
+    text + &sweep_table(result, unit) + &server_part(result) + &first_errors(result)
 }
 
 fn header(result: &RunResult) -> String {
@@ -62,21 +65,22 @@ fn throughput_table(lines: &[Line<'_>]) -> String {
 fn latency_table<'a, 'b: 'a>(
     lines: &'a [Line<'b>],
     percentiles: &Percentiles,
+    unit: LatencyUnit,
     latencies: impl Fn(&'a Line<'b>) -> &'a LatencyHistogram,
 ) -> String {
     let mut table =
         Table::new(["operation".to_owned(), "mean".to_owned()].into_iter().chain(percentiles.names()));
     for line in lines {
         let latencies = latencies(line);
-        let mean = figure_or_dash(latencies.summary().mean);
-        let cells = [printable(line.name), mean].into_iter().chain(percentiles.figures(latencies));
+        let mean = unit.figure(latencies.summary().mean);
+        let cells = [printable(line.name), mean].into_iter().chain(percentiles.figures(latencies, unit));
         table.row(cells);
     }
     table.render()
 }
 
 /// Each rate that a sweep tried; nothing for other runs.
-fn sweep_table(result: &RunResult) -> String {
+fn sweep_table(result: &RunResult, unit: LatencyUnit) -> String {
     let Some(first) = result.sweep.first() else { return String::new() };
     let mut table = Table::new(["asked/s", "got/s", "operation", "p50", "p99", "p99.9", "max", "objective"]);
     for point in &result.sweep {
@@ -87,10 +91,10 @@ fn sweep_table(result: &RunResult) -> String {
                 rate(point.rate),
                 rate(point.verdict.achieved_rate),
                 printable(name),
-                figure_or_dash(latencies.p50),
-                figure_or_dash(latencies.p99),
-                figure_or_dash(latencies.p999),
-                figure_or_dash(latencies.max),
+                unit.figure(latencies.p50),
+                unit.figure(latencies.p99),
+                unit.figure(latencies.p999),
+                unit.figure(latencies.max),
                 within.to_owned(),
             ]);
         }
@@ -100,7 +104,15 @@ fn sweep_table(result: &RunResult) -> String {
         |point| format!("highest rate that kept it: {}/s", rate(point.rate)),
     );
     let objective = printable(&first.slo);
-    format!("\nsweep, response time in us; objective {objective}; {best}\n{}", table.render())
+    let name = unit.name();
+    let mut text =
+        format!("\nsweep, response time in {name}; objective {objective}; {best}\n{}", table.render());
+    for point in &result.sweep {
+        for reason in &point.missed_because {
+            text += &format!("{}/s: {}\n", rate(point.rate), printable(reason));
+        }
+    }
+    text
 }
 
 fn server_part(result: &RunResult) -> String {

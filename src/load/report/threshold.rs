@@ -73,6 +73,13 @@ impl Threshold {
         } else {
             lines(result).into_iter().find(|line| line.name == self.op)
         };
+        // Nothing that was not measured keeps a limit.
+        if result.ops.values().all(|op| op.count == 0) {
+            return Ok(Verdict {
+                is_kept: false,
+                words: format!("{self}: MISSED, no operation was answered"),
+            });
+        }
         let line = found.ok_or_else(|| {
             let names: Vec<_> = result.ops.keys().map(String::as_str).collect();
             format!("{self}: the run has no operation '{}', only {}", self.op, names.join(", "))

@@ -51,6 +51,15 @@ impl Replies {
             Self::Native(replies) => replies.next(bytes, at),
         }
     }
+    /// Takes plain acknowledgements that stand at `bytes[*at..]`, at most `most`; gives how many there were. What is
+    /// no acknowledgement, and all of the native protocol, is left to [`Replies::next`].
+    #[inline]
+    pub(super) fn take_acknowledged(&mut self, bytes: &[u8], at: &mut usize, most: u64) -> u64 {
+        match self {
+            Self::Resp(replies) => replies.take_acknowledged(bytes, at, most),
+            Self::Native(_) => 0,
+        }
+    }
     /// Scans that wait for credit, by request id; once.
     pub(super) fn take_credits(&mut self) -> Vec<u64> {
         match self {

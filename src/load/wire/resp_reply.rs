@@ -8,6 +8,9 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 const BULK_BYTES_MAX: u64 = 512 << 20;
 /// The commonest reply.
 const OK: &[u8; 5] = b"+OK\r\n";
+/// Several of them, which are compared at once.
+const OKS: &[u8; 40] = b"+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n";
+const OKS_COUNT: u64 = (OKS.len() / OK.len()) as u64;
 /// How TS.GET and TS.RANGE say that there is nothing.
 const ABSENT: &[u8] = b"key does not exist";
 
@@ -41,6 +44,30 @@ impl RespReplies {
             }
         }
         self.go_on(bytes, at)
+    }
+
+    /// See [`super::Replies::take_acknowledged`].
+    #[inline]
+    pub(super) fn take_acknowledged(&self, bytes: &[u8], at: &mut usize, most: u64) -> u64 {
+        let mut count = 0;
+        if self.elements_left > 0 {
+            return count;
+        }
+        let mut rest = bytes.get(*at..).unwrap_or_default();
+        while count + OKS_COUNT <= most
+            && let Some(after) = rest.strip_prefix(OKS)
+        {
+            rest = after;
+            count += OKS_COUNT;
+        }
+        while count < most
+            && let Some(after) = rest.strip_prefix(OK)
+        {
+            rest = after;
+            count += 1;
+        }
+        *at = bytes.len() - rest.len();
+        count
     }
 
     fn go_on(&mut self, bytes: &[u8], at: &mut usize) -> Result<Option<Reply>, BadReply> {

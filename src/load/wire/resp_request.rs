@@ -59,14 +59,19 @@ impl KeyTemplate {
     pub(in crate::load) fn bytes_len(&self) -> usize {
         self.bytes.len()
     }
+    /// Writes the digits of `number` into a copy of it, as [`KeyTemplate::put`] does.
+    #[inline]
+    pub(in crate::load) fn write_key(&self, copy: &mut [u8], number: u64) {
+        if let Some(digits) = copy.get_mut(self.digits_at..self.digits_at + KEY_DIGITS) {
+            write_digits(digits, number);
+        }
+    }
     /// Appends it with the digits of `number`, of which the lowest 12 are kept.
     #[inline]
     pub(in crate::load) fn put(&self, out: &mut Vec<u8>, number: u64) {
-        let start = out.len() + self.digits_at;
+        let start = out.len();
         out.extend_from_slice(&self.bytes);
-        if let Some(digits) = out.get_mut(start..start + KEY_DIGITS) {
-            write_digits(digits, number);
-        }
+        self.write_key(&mut out[start..], number);
     }
 }
 

@@ -4,11 +4,13 @@
 //! `start + sequence`, so that no write hides another; a byte string begins with the sequence in hexadecimal, so that
 //! a reader knows which write it sees.
 
-use super::super::random::{Zipf, below, draw, unit};
+use super::super::random::{below, draw, unit};
 use super::super::schedule::Share;
 use super::super::wire::{KeyTemplate, put_bulk, put_decimal, put_header};
+use super::keys::{KeyPattern, Keys, Recency};
+use super::mixed::put_newest_of;
 use super::{Dialect, Issued, ValueKind, Workload};
-use crate::model::{Command, Slot, Value};
+use crate::model::{Command, KeyRange, Slot, Value};
 use crate::protocol::binary::{Request, encode_request};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -17,10 +19,9 @@ use std::io::Write;
 const STRING_PREFIX: &[u8] = b"bench:s:";
 const SERIES_PREFIX: &[u8] = b"bench:t:";
 /// Streams of dice.
-const KEY_DICE: u64 = 1;
-const OP_DICE: u64 = 2;
 const VALUE_DICE: u64 = 3;
 const LENGTH_DICE: u64 = 4;
+const SCAN_DICE: u64 = 6;
 /// Bytes that fillers are cut from.
 const FILLER_BYTES: usize = 8 << 10;
 /// Leading bytes of a byte string that hold the sequence.
@@ -28,15 +29,28 @@ pub(in crate::load) const SEQUENCE_DIGITS: usize = 16;
 const WRITE: u8 = 0;
 const READ: u8 = 1;
 
-/// Which keys come when.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum KeyPattern {
-    /// Each equally likely.
-    Random,
-    /// One after the other.
-    Sequential,
-    /// Few are much more likely than most, with this exponent; the likely ones lie scattered.
-    Zipf(f64),
+/// What the operations are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KvKind {
+    /// Writes, and reads of one key.
+    #[default]
+    Plain,
+    /// Writes, and scans of up to this many neighbouring keys; over the native protocol only.
+    Scans(u64),
+    /// Reads; and reads after whose answer the same key is written, as one operation.
+    ReadModifyWrite,
+}
+
+impl KvKind {
+    /// Names of what writes and of what reads.
+    #[must_use]
+    pub fn op_names(self) -> [&'static str; 2] {
+        match self {
+            Self::Plain => ["write", "read"],
+            Self::Scans(_) => ["write", "scan"],
+            Self::ReadModifyWrite => ["rmw", "read"],
+        }
+    }
 }
 
 /// What a key-value workload is.
@@ -50,6 +64,12 @@ pub struct KvOptions {
     pub pattern: KeyPattern,
     /// Share of writes, 0..=1.
     pub write_share: f64,
+    /// Which of what was written is read.
+    pub recency: Recency,
+    /// Writes go to keys that were not there before.
+    pub is_growing: bool,
+    /// What the operations are.
+    pub kind: KvKind,
     /// What is written.
     pub values: ValueKind,
     /// Time of the first sample, in the store's unit.
@@ -69,9 +89,9 @@ pub(in crate::load) struct KvWrite {
 #[derive(Debug)]
 pub(in crate::load) struct KvWorkload {
     options: KvOptions,
+    keys: Keys,
     share: Share,
     made: u64,
-    zipf: Option<Zipf>,
     write: KeyTemplate,
     read: KeyTemplate,
     series: KeyTemplate,
@@ -83,10 +103,15 @@ pub(in crate::load) struct KvWorkload {
     value: Vec<u8>,
 }
 
-/// A SET of which only the key's digits and the value are written anew: a request costs one copy.
+/// Bytes of a burst of SETs that are copied at once.
+const BURST_BYTES: usize = 16 << 10;
+
+/// SETs of which only the keys' digits and the values are written anew: a burst costs one copy of a burst made before.
 #[derive(Debug)]
 struct WholeSet {
     template: KeyTemplate,
+    /// As many of them as [`BURST_BYTES`] hold, at least one.
+    burst: Vec<u8>,
     /// Where the value starts.
     value_at: usize,
     value_bytes: usize,
@@ -100,19 +125,20 @@ impl WholeSet {
             return None;
         }
         let mut after = Vec::new();
-        put_bulk(&mut after, &vec![b' '; min]);
+        put_bulk(&mut after, &vec![b'0'; min]);
         let template = KeyTemplate::of_command(3, b"SET", STRING_PREFIX, &after);
         let value_at = template.bytes_len() - min - b"\r\n".len();
-        Some(Self { template, value_at, value_bytes: min })
+        let mut burst = Vec::new();
+        for _ in 0..(BURST_BYTES / template.bytes_len()).max(1) {
+            template.put(&mut burst, 0);
+        }
+        Some(Self { template, burst, value_at, value_bytes: min })
     }
 }
 
 impl KvWorkload {
     pub(in crate::load) fn new(options: &KvOptions, share: Share) -> Self {
-        let zipf = match options.pattern {
-            KeyPattern::Zipf(exponent) => Some(Zipf::new(options.keys, exponent)),
-            KeyPattern::Random | KeyPattern::Sequential => None,
-        };
+        let KvOptions { keys, pattern, write_share, recency, is_growing, seed, .. } = *options;
         let (write, read) = match options.dialect {
             Dialect::Series => (
                 KeyTemplate::of_command(6, b"TS.ADD", SERIES_PREFIX, b""),
@@ -128,9 +154,9 @@ impl KvWorkload {
             |index: usize| b' ' + u8::try_from(below(draw(options.seed ^ 5, index as u64), 95)).unwrap_or(0);
         Self {
             options: options.clone(),
+            keys: Keys::new(keys, pattern, write_share, recency, is_growing, seed),
             share,
             made: 0,
-            zipf,
             write,
             read,
             series: KeyTemplate::new(SERIES_PREFIX, b""),
@@ -141,19 +167,10 @@ impl KvWorkload {
         }
     }
 
-    /// The key of an operation.
+    /// The key of a write.
+    #[inline]
     pub(in crate::load) fn key_of(&self, sequence: u64) -> u64 {
-        let (seed, keys) = (self.options.seed ^ KEY_DICE, self.options.keys);
-        match (&self.zipf, self.options.pattern) {
-            (Some(zipf), _) => below(draw(seed, zipf.rank(seed, sequence)), keys),
-            (None, KeyPattern::Sequential) => sequence % keys,
-            (None, _) => below(draw(seed, sequence), keys),
-        }
-    }
-    /// Whether an operation writes.
-    pub(in crate::load) fn is_write(&self, sequence: u64) -> bool {
-        let share = self.options.write_share;
-        share >= 1.0 || unit(draw(self.options.seed ^ OP_DICE, sequence)) < share
+        self.keys.written(sequence)
     }
     /// Where a write goes.
     pub(in crate::load) fn write_of(&self, sequence: u64) -> KvWrite {
@@ -208,21 +225,36 @@ impl KvWorkload {
         }
     }
 
-    /// Appends a SET as a copy of the template; the same bytes as the plain way makes.
-    fn put_whole_set(&self, set: &WholeSet, out: &mut Vec<u8>, sequence: u64) {
-        let value_at = out.len() + set.value_at;
-        set.template.put(out, self.key_of(sequence));
-        let Some(value) = out.get_mut(value_at..value_at + set.value_bytes) else { return };
-        let (digits, rest) = value.split_at_mut(SEQUENCE_DIGITS);
-        write_sequence(digits, sequence);
+    /// Appends `count` SETs as a copy of the burst, from `sequence` on; the same bytes as the plain way makes.
+    fn put_whole_sets(&self, set: &WholeSet, out: &mut Vec<u8>, sequence: u64, count: u64) {
+        let (each, stride) = (set.template.bytes_len(), self.share.threads);
+        let (mut sequence, mut left) = (sequence, usize::try_from(count).unwrap_or(usize::MAX));
+        while left > 0 {
+            let taken = left.min(set.burst.len() / each);
+            let start = out.len();
+            out.extend_from_slice(&set.burst[..taken * each]);
+            for request in out[start..].chunks_exact_mut(each) {
+                set.template.write_key(request, self.key_of(sequence));
+                let value = &mut request[set.value_at..set.value_at + set.value_bytes];
+                let (digits, rest) = value.split_at_mut(SEQUENCE_DIGITS);
+                write_sequence(digits, sequence);
+                rest.copy_from_slice(self.filler_at(sequence, rest.len()));
+                sequence += stride;
+            }
+            left -= taken;
+        }
+    }
+    /// What follows the sequence in a value that no end of the filler cuts.
+    #[inline]
+    fn filler_at(&self, sequence: u64, bytes: usize) -> &[u8] {
         let dice = draw(self.options.seed ^ VALUE_DICE, sequence);
         let from = usize::try_from(below(dice, FILLER_BYTES as u64 / 2)).unwrap_or(0);
-        rest.copy_from_slice(&self.filler[from..from + rest.len()]);
+        &self.filler[from..from + bytes]
     }
 
     fn put_write(&mut self, out: &mut Vec<u8>, id: u64, sequence: u64) {
         if let Some(set) = &self.whole_set {
-            return self.put_whole_set(set, out, sequence);
+            return self.put_whole_sets(set, out, sequence, 1);
         }
         let KvWrite { key, time } = self.write_of(sequence);
         let mut value = std::mem::take(&mut self.value);
@@ -253,7 +285,10 @@ impl KvWorkload {
         self.value = value;
     }
     fn put_read(&mut self, out: &mut Vec<u8>, id: u64, sequence: u64) {
-        let key = self.key_of(sequence);
+        let key = self.keys.read(sequence);
+        self.put_read_of(out, id, key);
+    }
+    fn put_read_of(&mut self, out: &mut Vec<u8>, id: u64, key: u64) {
         if self.options.dialect == Dialect::Native {
             self.key.clear();
             self.series.put(&mut self.key, key);
@@ -264,21 +299,63 @@ impl KvWorkload {
     }
 }
 
+impl KvWorkload {
+    /// The newest samples of some neighbouring keys.
+    fn put_scan(&mut self, out: &mut Vec<u8>, id: u64, sequence: u64, keys_max: u64) {
+        let from = self.keys.read(sequence);
+        let count = 1 + below(draw(self.options.seed ^ SCAN_DICE, sequence), keys_max);
+        let (mut start, mut end) = (Vec::new(), Vec::new());
+        self.series.put(&mut start, from);
+        self.series.put(&mut end, from.saturating_add(count));
+        put_newest_of(out, id, KeyRange { start: start.into(), end: Some(end.into()) });
+    }
+    /// A read and then a write of one key.
+    fn put_modification(&mut self, out: &mut Vec<u8>, id: u64, sequence: u64) -> Vec<usize> {
+        self.put_read_of(out, id, self.key_of(sequence));
+        let read_end = out.len();
+        self.put_write(out, id + 1, sequence);
+        vec![read_end, out.len()]
+    }
+    fn next_sequence(&mut self, count: u64) -> u64 {
+        let sequence = self.made * self.share.threads + self.share.thread;
+        self.made += count;
+        sequence
+    }
+}
+
 impl Workload for KvWorkload {
     fn op_names(&self) -> Vec<String> {
-        vec!["write".to_owned(), "read".to_owned()]
+        self.options.kind.op_names().map(str::to_owned).to_vec()
     }
     fn issue(&mut self, out: &mut Vec<u8>, first_id: u64) -> Option<Issued> {
-        let sequence = self.made * self.share.threads + self.share.thread;
-        self.made += 1;
-        let (op, written) = if self.is_write(sequence) {
-            self.put_write(out, first_id, sequence);
-            (WRITE, Some(1))
-        } else {
-            self.put_read(out, first_id, sequence);
-            (READ, None)
-        };
-        Some(Issued { op, written, sequence, part_ends: Vec::new() })
+        let sequence = self.next_sequence(1);
+        let mut issued = Issued { op: WRITE, written: Some(1), sequence, ..Issued::default() };
+        match (self.keys.is_write(sequence), self.options.kind) {
+            (true, KvKind::ReadModifyWrite) => {
+                issued.part_ends = self.put_modification(out, first_id, sequence);
+                issued.is_in_turn = true;
+            }
+            (true, _) => self.put_write(out, first_id, sequence),
+            (false, kind) => {
+                (issued.op, issued.written) = (READ, None);
+                match kind {
+                    KvKind::Scans(keys_max) => self.put_scan(out, first_id, sequence, keys_max),
+                    _ => self.put_read(out, first_id, sequence),
+                }
+            }
+        }
+        Some(issued)
+    }
+    fn issue_alike(&mut self, out: &mut Vec<u8>, first_id: u64, most: u64) -> Option<Issued> {
+        if self.whole_set.is_none() || self.options.write_share < 1.0 || self.options.kind != KvKind::Plain {
+            return self.issue(out, first_id);
+        }
+        let (sequence, stride) = (self.next_sequence(most), self.share.threads);
+        if let Some(set) = &self.whole_set {
+            self.put_whole_sets(set, out, sequence, most);
+        }
+        let issued = Issued { op: WRITE, written: Some(1), sequence, ..Issued::default() };
+        Some(Issued { further: most - 1, stride, ..issued })
     }
 }
 
@@ -336,6 +413,9 @@ mod tests {
             keys: 100,
             pattern: KeyPattern::Random,
             write_share: 0.5,
+            recency: Recency::Uniform,
+            is_growing: false,
+            kind: KvKind::Plain,
             values,
             start: 1000,
             seed: 7,
@@ -373,13 +453,19 @@ mod tests {
                 Share { thread: 0, threads: 1 },
             );
             assert!(fast.whole_set.is_some(), "{bytes}");
-            for sequence in 0..300 {
-                let (mut made, mut plain, mut value) = (Vec::new(), Vec::new(), Vec::new());
-                fast.issue(&mut made, sequence + 1).unwrap();
-                fast.put_value(sequence, &mut value);
-                fast.write.put(&mut plain, fast.key_of(sequence));
-                put_bulk(&mut plain, &value);
-                assert_eq!(made, plain, "{bytes}, {sequence}");
+            let mut next = 0;
+            // One by one, and in bursts beyond what is copied at once.
+            for most in [1, 1, 2, 64, 1, 700] {
+                let (mut made, mut plain, mut value) = (b"x".to_vec(), b"x".to_vec(), Vec::new());
+                let issued = fast.issue_alike(&mut made, 1, most).unwrap();
+                assert_eq!((issued.sequence, issued.further + 1), (next, most));
+                for sequence in next..next + most {
+                    fast.put_value(sequence, &mut value);
+                    fast.write.put(&mut plain, fast.key_of(sequence));
+                    put_bulk(&mut plain, &value);
+                }
+                assert_eq!(made, plain, "{bytes}, {most} from {next}");
+                next += most;
             }
         }
         for other in
@@ -405,5 +491,29 @@ mod tests {
             "{shortest} {longest}"
         );
         assert_eq!(sequence_of(b"xyz"), None);
+    }
+
+    #[test]
+    fn bursts_of_several_threads_are_the_operations_of_one() {
+        // A burst with its neighbours' numbers would write some values twice and others never.
+        let values = ValueKind::Bytes { min: 32, max: 32 };
+        let options = KvOptions { write_share: 1.0, ..options(Dialect::Strings, values) };
+        let mut alone = KvWorkload::new(&options, Share { thread: 0, threads: 1 });
+        let mut expected = Vec::new();
+        (0..30).for_each(|id| drop(alone.issue(&mut expected, id)));
+        let each = expected.len() / 30;
+        let mut found = vec![Vec::new(); 30];
+        for thread in 0..3 {
+            let mut workload = KvWorkload::new(&options, Share { thread, threads: 3 });
+            for most in [4, 6] {
+                let mut out = Vec::new();
+                let issued = workload.issue_alike(&mut out, 1, most).unwrap();
+                for (index, request) in out.chunks(each).enumerate() {
+                    let sequence = issued.sequence + index as u64 * issued.stride;
+                    found[usize::try_from(sequence).unwrap()] = request.to_vec();
+                }
+            }
+        }
+        assert_eq!(found.concat(), expected);
     }
 }

@@ -3,18 +3,21 @@
 use super::super::random::{below, draw};
 use super::super::schedule::Share;
 use super::super::wire::put_bulk;
+use super::keys::Recency;
 use super::kv::put_command_start;
-use super::series_name::{FIELDS, SeriesNames};
+use super::series_name::{CPU_FIELD_COUNT, SeriesNames};
 use super::tsbs::{TsbsOptions, TsbsWorkload};
 use super::{Dialect, Issued, Workload};
 use crate::limits::SCAN_CREDIT_MAX;
 use crate::load::wire::SCAN_CREDIT;
-use crate::model::{Command, KeyRange, ScanAnswer, ScanRequest};
+use crate::model::{Aggregator, BucketGrid, Command, KeyRange, ScanAnswer, ScanRequest};
 use crate::protocol::binary::{Request, encode_request};
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 
 const KIND_DICE: u64 = 0x6b69_6e64;
 const PLACE_DICE: u64 = 0x706c_6163;
+const END_DICE: u64 = 0x656e_6465;
 /// Range reads and aggregates look back this far.
 const RANGE_MS: i64 = 3_600_000;
 /// Aggregates are per minute.
@@ -26,10 +29,9 @@ const _: () = assert!(SCAN_CREDIT <= SCAN_CREDIT_MAX);
 pub enum ReadKind {
     /// The newest sample.
     Latest,
-    /// The samples of the last hour.
+    /// The samples of an hour.
     Range,
-    /// The last hour, the maximum of each minute. Over the native protocol the points are read and the client folds
-    /// them, which costs the server the same as a range.
+    /// An hour, the maximum of each minute.
     Aggregate,
 }
 
@@ -54,6 +56,8 @@ pub struct MixOptions {
     pub write: u64,
     /// Reads, and the weight of each.
     pub reads: Vec<(ReadKind, u64)>,
+    /// Where the hours end: at the newest rows, or anywhere in what was written.
+    pub recency: Recency,
 }
 
 /// Makes the operations of one thread.
@@ -97,18 +101,23 @@ impl MixedWorkload {
         let die = draw(self.options.rows.seed ^ PLACE_DICE, sequence);
         let hosts = self.writes.walks().hosts();
         let host = hosts[usize::try_from(below(die, hosts.len() as u64)).unwrap_or(0)];
-        let field = usize::try_from(die % FIELDS.len() as u64).unwrap_or(0);
+        let field = usize::try_from(die % CPU_FIELD_COUNT as u64).unwrap_or(0);
         self.key.clear();
         self.names.put(&mut self.key, host, field);
         let rows = &self.options.rows;
-        let to = rows.time_of(self.writes.walks().tick());
+        let now = self.writes.walks().tick();
+        let tick = match self.options.recency {
+            Recency::Latest => now,
+            Recency::Uniform => below(draw(rows.seed ^ END_DICE, sequence), now + 1),
+        };
+        let to = rows.time_of(tick);
         let from = to.saturating_sub(RANGE_MS.saturating_mul(rows.units_per_ms));
         let bucket = BUCKET_MS.saturating_mul(rows.units_per_ms);
         let read = SeriesRead {
             key: &self.key,
             from,
             to,
-            bucket: (kind == ReadKind::Aggregate).then_some(("max", bucket)),
+            bucket: (kind == ReadKind::Aggregate).then_some((Aggregator::Max, bucket)),
         };
         match kind {
             ReadKind::Latest => put_latest(out, id, rows.dialect, &self.key),
@@ -141,8 +150,31 @@ pub(super) struct SeriesRead<'a> {
     pub(super) key: &'a [u8],
     pub(super) from: i64,
     pub(super) to: i64,
-    /// Aggregator and bucket, for servers that aggregate.
-    pub(super) bucket: Option<(&'a str, i64)>,
+    /// Aggregator and width of a bucket, in the store's unit.
+    pub(super) bucket: Option<(Aggregator, i64)>,
+}
+
+impl SeriesRead<'_> {
+    /// What a native scan answers with.
+    pub(super) fn answer(&self) -> ScanAnswer {
+        answer_of(self.bucket)
+    }
+}
+
+/// What a native scan answers with.
+pub(super) fn answer_of(bucket: Option<(Aggregator, i64)>) -> ScanAnswer {
+    bucket.map_or(ScanAnswer::Entries, |(aggregator, width)| ScanAnswer::Buckets {
+        aggregator,
+        grid: BucketGrid { width, align: 0 },
+    })
+}
+
+/// As TS.RANGE names it.
+fn aggregator_name(aggregator: Aggregator) -> &'static [u8] {
+    match aggregator {
+        Aggregator::Max => b"max",
+        _ => b"avg",
+    }
 }
 
 /// Appends a read of the newest sample.
@@ -161,7 +193,7 @@ pub(super) fn put_range(out: &mut Vec<u8>, id: u64, dialect: Dialect, read: &Ser
         let mut end = read.key.to_vec();
         end.push(0);
         let keys = KeyRange { start: read.key.into(), end: Some(end.into()) };
-        return put_scan(out, id, keys, read.from, read.to);
+        return put_scan(out, id, keys, read.from..=read.to, read.answer());
     }
     put_command_start(out, if read.bucket.is_some() { 7 } else { 4 }, b"TS.RANGE");
     put_bulk(out, read.key);
@@ -170,22 +202,26 @@ pub(super) fn put_range(out: &mut Vec<u8>, id: u64, dialect: Dialect, read: &Ser
     put_bulk(out, buffer.format(read.to).as_bytes());
     if let Some((aggregator, bucket)) = read.bucket {
         put_bulk(out, b"AGGREGATION");
-        put_bulk(out, aggregator.as_bytes());
+        put_bulk(out, aggregator_name(aggregator));
         put_bulk(out, buffer.format(bucket).as_bytes());
     }
 }
 
+/// Appends a native scan for the newest sample of each series in a range of keys.
+pub(super) fn put_newest_of(out: &mut Vec<u8>, id: u64, keys: KeyRange) {
+    put_scan(out, id, keys, i64::MIN..=i64::MAX, ScanAnswer::Newest);
+}
+
 /// Appends a native scan of a stretch of time over a range of keys.
-pub(super) fn put_scan(out: &mut Vec<u8>, id: u64, keys: KeyRange, from: i64, to: i64) {
-    let request = ScanRequest {
-        keys,
-        from,
-        to,
-        all_slots: false,
-        reverse: false,
-        limit: u64::MAX,
-        answer: ScanAnswer::Entries,
-    };
+pub(super) fn put_scan(
+    out: &mut Vec<u8>,
+    id: u64,
+    keys: KeyRange,
+    times: RangeInclusive<i64>,
+    answer: ScanAnswer,
+) {
+    let (from, to) = times.into_inner();
+    let request = ScanRequest { keys, from, to, all_slots: false, reverse: false, limit: u64::MAX, answer };
     encode_request(out, id, false, &Request::Scan { request, credit: SCAN_CREDIT });
 }
 
@@ -201,6 +237,7 @@ mod tests {
             rows: TsbsOptions { ticks: None, ..options(10, 0) },
             write: 80,
             reads: vec![(ReadKind::Range, 15), (ReadKind::Latest, 5)],
+            recency: Recency::Latest,
         };
         for dialect in [Dialect::Native, Dialect::Series] {
             let mix = MixOptions { rows: TsbsOptions { dialect, ..mix.rows.clone() }, ..mix.clone() };

@@ -5,14 +5,18 @@
 //! the same operations, and a verification makes them again.
 
 mod disorder;
+mod keys;
 mod kv;
+mod metrics;
 mod mixed;
 mod query;
 mod replay;
 mod series_name;
 mod tsbs;
 
-pub use kv::{KeyPattern, KvOptions};
+pub use keys::{KeyPattern, Recency};
+pub use kv::{KvKind, KvOptions};
+pub use metrics::RowShape;
 pub use mixed::{MixOptions, ReadKind};
 pub use query::{QueryKind, QueryOptions};
 pub use replay::{ReplayOptions, ReplaySample, SampleSource};
@@ -64,6 +68,12 @@ pub(super) struct Issued {
     pub(super) written: Option<u64>,
     /// Names it in the journal.
     pub(super) sequence: u64,
+    /// Operations alike that follow it, each of one request and all equally long.
+    pub(super) further: u64,
+    /// From the sequence of one of them to the next.
+    pub(super) stride: u64,
+    /// Each of its requests waits for the answer to the one before; only on connections that wait for nothing else.
+    pub(super) is_in_turn: bool,
     /// Where each of its requests ends in what was appended; empty where it is a single one.
     pub(super) part_ends: Vec<usize>,
 }
@@ -75,6 +85,12 @@ pub(super) trait Workload: Send {
     /// Appends the requests of the next operation to `out`; they have the ids from `first_id` on. None: there are no
     /// more.
     fn issue(&mut self, out: &mut Vec<u8>, first_id: u64) -> Option<Issued>;
+    /// As [`Workload::issue`]; appends up to `most` operations that are alike, where it makes such. Only for connections
+    /// whose replies come in order.
+    fn issue_alike(&mut self, out: &mut Vec<u8>, first_id: u64, most: u64) -> Option<Issued> {
+        let _ = most;
+        self.issue(out, first_id)
+    }
     /// When the next operation is due, in nanoseconds since the start, for workloads that bring their own times; called
     /// before each [`Workload::issue`]. Past the end it does not matter.
     fn due_offset_ns(&mut self) -> Option<u64> {

@@ -1,24 +1,25 @@
 //! The TSBS queries that a key-value store of series can answer, each kind alone, one after the other.
 //!
-//! | query | over RESP (TS.*) | over the native protocol |
-//! |---|---|---|
-//! | single-groupby-M-H-T | TS.RANGE, max per minute, per series | the points of each series |
-//! | cpu-max-all-H | TS.RANGE, max per hour, 8 h, 10 metrics | the points |
-//! | double-groupby-M | TS.RANGE, mean per hour, 12 h, all hosts | a scan of each metric's prefix |
-//! | high-cpu-1 | the points of 10 metrics, 12 h, one host | the same |
-//! | lastpoint | TS.GET of every series | the newest sample of every series |
-//! | groupby-orderby-limit | TS.RANGE, max per minute, 5 minutes, all hosts | a scan of the prefix |
+//! | query | answer of the server | over RESP (TS.*) | over the native protocol |
+//! |---|---|---|---|
+//! | single-groupby-M-H-T | max per minute | TS.RANGE of each series | a scan of each series |
+//! | cpu-max-all-H | max per hour, 8 h (H 32: 24 h), 10 metrics | TS.RANGE of each series | a scan of each series |
+//! | double-groupby-M | mean per hour, 12 h, all hosts | TS.RANGE of each series | a scan of each metric's prefix |
+//! | high-cpu-1, -all | points of 10 metrics, 12 h | TS.RANGE of each series | scans of series, or of prefixes |
+//! | lastpoint | newest sample of every series | TS.GET of each series | a scan of each metric's prefix |
+//! | groupby-orderby-limit | max per minute, 5 minutes, all hosts | TS.RANGE of each series | a scan of the prefix |
 //!
-//! The native protocol does not aggregate: what is measured is the reading of all points (the `values` column counts
-//! them); folding them into the answer is left out. `high-cpu-all` is left out: it reads everything.
+//! Names with all tags begin with the host: a metric has no prefix then, and each series is asked for. The `values`
+//! column counts what the server answered with. What a client does with the answers is left out: merging the series'
+//! buckets, sorting the last query's, and filtering the points of high-cpu by their value, which the store cannot do.
 
 use super::super::random::{below, draw};
 use super::super::schedule::Share;
-use super::mixed::{SeriesRead, put_latest, put_range, put_scan};
-use super::series_name::{FIELDS, Host, KeyStyle, SeriesNames};
+use super::mixed::{SeriesRead, answer_of, put_latest, put_newest_of, put_range, put_scan};
+use super::series_name::{CPU_FIELD_COUNT, Host, KeyStyle, SeriesNames};
 use super::tsbs::TsbsOptions;
 use super::{Dialect, Issued, Workload};
-use crate::model::KeyRange;
+use crate::model::{Aggregator, KeyRange};
 use serde::{Deserialize, Serialize};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -50,7 +51,7 @@ enum Bucket {
 
 impl QueryKind {
     /// The names that [`QueryKind::parse`] knows.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 16] = [
         "single-groupby-1-1-1",
         "single-groupby-1-1-12",
         "single-groupby-1-8-1",
@@ -59,14 +60,15 @@ impl QueryKind {
         "single-groupby-5-8-1",
         "cpu-max-all-1",
         "cpu-max-all-8",
+        "cpu-max-all-32-24",
         "double-groupby-1",
         "double-groupby-5",
         "double-groupby-all",
         "high-cpu-1",
+        "high-cpu-all",
         "lastpoint",
+        "groupby-orderby-limit",
     ];
-    /// One more name, of a query over all hosts.
-    pub const ORDERED: &'static str = "groupby-orderby-limit";
 
     /// The kind of this name; none where there is none, or the store cannot answer it.
     #[must_use]
@@ -86,12 +88,14 @@ impl QueryKind {
             "single-groupby-5-8-1" => ranges(5, 8, 1, Some(Bucket::MaxPerMinute)),
             "cpu-max-all-1" => ranges(10, 1, 8, Some(Bucket::MaxPerHour)),
             "cpu-max-all-8" => ranges(10, 8, 8, Some(Bucket::MaxPerHour)),
+            "cpu-max-all-32-24" => ranges(10, 32, 24, Some(Bucket::MaxPerHour)),
             "double-groupby-1" => ranges(1, 0, 12, Some(Bucket::MeanPerHour)),
             "double-groupby-5" => ranges(5, 0, 12, Some(Bucket::MeanPerHour)),
             "double-groupby-all" => ranges(10, 0, 12, Some(Bucket::MeanPerHour)),
             "high-cpu-1" => ranges(10, 1, 12, None),
+            "high-cpu-all" => ranges(10, 0, 12, None),
             "lastpoint" => Shape::LastPoint,
-            Self::ORDERED => {
+            "groupby-orderby-limit" => {
                 let bucket = Some(Bucket::MaxPerMinute);
                 Shape::Ranges { metrics: 1, hosts: 0, window_ms: 5 * MINUTE_MS, bucket }
             }
@@ -141,18 +145,19 @@ impl QueryWorkload {
         let to = start_ms.saturating_add(window_ms).saturating_mul(rows.units_per_ms) - 1;
         let bucket = bucket.map(|bucket| {
             let (aggregator, width_ms) = match bucket {
-                Bucket::MaxPerMinute => ("max", MINUTE_MS),
-                Bucket::MaxPerHour => ("max", HOUR_MS),
-                Bucket::MeanPerHour => ("avg", HOUR_MS),
+                Bucket::MaxPerMinute => (Aggregator::Max, MINUTE_MS),
+                Bucket::MaxPerHour => (Aggregator::Max, HOUR_MS),
+                Bucket::MeanPerHour => (Aggregator::Avg, HOUR_MS),
             };
             (aggregator, width_ms.saturating_mul(rows.units_per_ms))
         });
-        let by_prefix = hosts == 0 && put.dialect == Dialect::Native && rows.key_style == KeyStyle::Short;
-        for field in 0..metrics.min(FIELDS.len()) {
+        let by_prefix = hosts == 0 && self.has_prefixes();
+        for field in 0..metrics.min(CPU_FIELD_COUNT) {
             if by_prefix {
                 self.key.clear();
                 self.names.put_field_prefix(&mut self.key, field);
-                put.part(|out, id| put_scan(out, id, keys_with_prefix(&self.key), from, to));
+                let keys = keys_with_prefix(&self.key);
+                put.part(|out, id| put_scan(out, id, keys, from..=to, answer_of(bucket)));
                 continue;
             }
             for host in chosen_hosts(&self.options.rows, hosts, sequence) {
@@ -165,9 +170,23 @@ impl QueryWorkload {
         }
     }
 
+    /// Whether one request can ask for a metric of all hosts.
+    fn has_prefixes(&self) -> bool {
+        self.options.rows.dialect == Dialect::Native && self.options.rows.key_style == KeyStyle::Short
+    }
+
     fn put_last_points(&mut self, put: &mut Put<'_>) {
+        if self.has_prefixes() {
+            for field in 0..CPU_FIELD_COUNT {
+                self.key.clear();
+                self.names.put_field_prefix(&mut self.key, field);
+                let keys = keys_with_prefix(&self.key);
+                put.part(|out, id| put_newest_of(out, id, keys));
+            }
+            return;
+        }
         for index in 0..self.options.rows.hosts {
-            for field in 0..FIELDS.len() {
+            for field in 0..CPU_FIELD_COUNT {
                 self.key.clear();
                 self.names.put(&mut self.key, Host { index, generation: 0 }, field);
                 let dialect = put.dialect;
@@ -230,7 +249,7 @@ impl Workload for QueryWorkload {
             Shape::LastPoint => self.put_last_points(&mut put),
         }
         let op = u8::try_from(index).ok()?;
-        Some(Issued { op, written: None, sequence, part_ends: put.part_ends })
+        Some(Issued { op, sequence, part_ends: put.part_ends, ..Issued::default() })
     }
 }
 
@@ -243,8 +262,8 @@ mod tests {
     fn queries_read_what_the_recipe_says() {
         // A query that reads fewer series than its name says is faster than those of others.
         let rows = TsbsOptions { ticks: Some(8_640), ..options(100, 0) };
-        let expected = [1, 1, 8, 5, 5, 40, 10, 80, 1, 5, 10, 10, 1000];
-        let expected_resp = [1, 1, 8, 5, 5, 40, 10, 80, 100, 500, 1000, 10, 1000];
+        let expected = [1, 1, 8, 5, 5, 40, 10, 80, 320, 1, 5, 10, 10, 10, 10, 1];
+        let expected_resp = [1, 1, 8, 5, 5, 40, 10, 80, 320, 100, 500, 1000, 10, 1000, 1000, 100];
         for (dialect, expected) in [(Dialect::Native, expected), (Dialect::Series, expected_resp)] {
             let kinds = QueryKind::NAMES.iter().map(|name| QueryKind::parse(name).unwrap()).collect();
             let options = QueryOptions { rows: TsbsOptions { dialect, ..rows.clone() }, kinds, count: 2 };
@@ -260,8 +279,7 @@ mod tests {
             }
             assert_eq!(workload.issue(&mut out, 1), None);
         }
-        assert!(QueryKind::parse(QueryKind::ORDERED).is_some());
-        assert_eq!(QueryKind::parse("high-cpu-all"), None);
+        assert_eq!(QueryKind::parse("iot"), None);
         let hosts = chosen_hosts(&rows, 8, 3);
         let distinct: std::collections::BTreeSet<u64> = hosts.iter().map(|host| host.index).collect();
         assert_eq!(distinct.len(), 8);

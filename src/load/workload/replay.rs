@@ -123,7 +123,7 @@ impl Workload for ReplayWorkload {
         let written = Some(self.batch.len() as u64);
         self.batch.clear();
         self.made += 1;
-        Some(Issued { op: 0, written, sequence: self.made - 1, part_ends })
+        Some(Issued { written, sequence: self.made - 1, part_ends, ..Issued::default() })
     }
     fn due_offset_ns(&mut self) -> Option<u64> {
         let speed = self.options.speed?;

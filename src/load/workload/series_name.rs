@@ -1,22 +1,12 @@
-//! Names of the series of the TSBS cpu-only shape: one series per host and field.
+//! Names of the series of the TSBS shapes: one series per host and field.
 
 use super::super::random::{below, draw};
 use super::super::wire::put_decimal;
+use super::metrics::names_of;
 use serde::{Deserialize, Serialize};
 
-/// The fields, in the order of TSBS.
-pub(in crate::load) const FIELDS: [&str; 10] = [
-    "usage_user",
-    "usage_system",
-    "usage_idle",
-    "usage_nice",
-    "usage_iowait",
-    "usage_irq",
-    "usage_softirq",
-    "usage_steal",
-    "usage_guest",
-    "usage_guest_nice",
-];
+/// Fields of the measurement `cpu`, which come first and which queries are about.
+pub(in crate::load) const CPU_FIELD_COUNT: usize = 10;
 const REGIONS: [(&str, &str); 9] = [
     ("us-east-1", "abce"),
     ("us-west-1", "ab"),
@@ -64,10 +54,10 @@ impl SeriesNames {
     }
     /// Appends the name of a host's field.
     pub(in crate::load) fn put(&mut self, out: &mut Vec<u8>, host: Host, field: usize) {
-        let field = FIELDS[field].as_bytes();
+        let (measurement, name) = names_of(field);
         match self.style {
             KeyStyle::Short => {
-                self.put_prefix(out, field);
+                put_prefix(out, field);
                 put_host(out, host);
             }
             KeyStyle::Full => {
@@ -76,21 +66,26 @@ impl SeriesNames {
                     self.tags.clear();
                     put_tags(&mut self.tags, host, self.seed);
                 }
+                out.extend_from_slice(measurement.as_bytes());
                 out.extend_from_slice(&self.tags);
+                put_own_tags(out, measurement, host, self.seed);
                 out.push(b' ');
-                out.extend_from_slice(field);
+                out.extend_from_slice(name.as_bytes());
             }
         }
     }
     /// Appends what the names of a field begin with on all hosts; none where names begin with the host.
     pub(in crate::load) fn put_field_prefix(&self, out: &mut Vec<u8>, field: usize) -> Option<()> {
-        (self.style == KeyStyle::Short).then(|| self.put_prefix(out, FIELDS[field].as_bytes()))
+        (self.style == KeyStyle::Short).then(|| put_prefix(out, field))
     }
-    fn put_prefix(&self, out: &mut Vec<u8>, field: &[u8]) {
-        out.extend_from_slice(b"cpu.");
-        out.extend_from_slice(field);
-        out.extend_from_slice(b".host_");
-    }
+}
+
+fn put_prefix(out: &mut Vec<u8>, field: usize) {
+    let (measurement, name) = names_of(field);
+    out.extend_from_slice(measurement.as_bytes());
+    out.push(b'.');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b".host_");
 }
 
 fn put_host(out: &mut Vec<u8>, host: Host) {
@@ -110,7 +105,7 @@ fn put_tags(out: &mut Vec<u8>, host: Host, seed: u64) {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(value.as_bytes());
     };
-    tag("cpu,hostname=host_", &host.index.to_string());
+    tag(",hostname=host_", &host.index.to_string());
     if host.generation > 0 {
         tag(".", &host.generation.to_string());
     }
@@ -124,6 +119,24 @@ fn put_tags(out: &mut Vec<u8>, host: Host, seed: u64) {
     tag(",service=", &dice(6, 20).to_string());
     tag(",service_version=", &dice(7, 2).to_string());
     tag(",service_environment=", ENVIRONMENTS[index(8, ENVIRONMENTS.len())]);
+}
+
+/// The tags that only one measurement has.
+fn put_own_tags(out: &mut Vec<u8>, measurement: &str, host: Host, seed: u64) {
+    let dice = |tag: u64, bound: u64| below(draw(seed ^ 0x6f77_6e74, host.index * 16 + tag), bound);
+    let own = match measurement {
+        "diskio" => format!(",serial={:03}-{:03}-{:03}", dice(0, 1000), dice(1, 1000), dice(2, 1000)),
+        "disk" => {
+            let system = ["ext3", "ext4", "btrfs"][usize::try_from(dice(4, 3)).unwrap_or(0)];
+            format!(",path=/dev/sda{},fstype={system}", dice(3, 10))
+        }
+        "net" => format!(",interface=eth{}", dice(5, 4)),
+        "nginx" | "redis" => {
+            format!(",port={},server={measurement}_{}", 1024 + dice(6, 20_000), dice(7, 100_000))
+        }
+        _ => return,
+    };
+    out.extend_from_slice(own.as_bytes());
 }
 
 #[cfg(test)]
@@ -144,6 +157,10 @@ mod tests {
             name(KeyStyle::Short, Host { generation: 2, ..host }, 9),
             "cpu.usage_guest_nice.host_17.2"
         );
+        assert_eq!(name(KeyStyle::Short, host, 12), "diskio.read_bytes.host_17");
+        let disk = name(KeyStyle::Full, host, 17);
+        assert!(disk.starts_with("disk,hostname=host_17,") && disk.ends_with(" total"), "{disk}");
+        assert!(disk.contains(",path=/dev/sda") && disk.matches('=').count() == 12, "{disk}");
         let full = name(KeyStyle::Full, host, 0);
         assert!(full.starts_with("cpu,hostname=host_17,region=") && full.ends_with(" usage_user"), "{full}");
         assert!((140..190).contains(&full.len()), "{full}");

@@ -1,7 +1,7 @@
-//! The shape of TSBS cpu-only: ten random walks per host, a row per host and tick, rows tick by tick.
+//! The shapes of TSBS cpu-only and devops: rows of fields per host and tick, tick by tick, inside a tick by measurement.
 //!
-//! Each field starts uniformly in [0, 100); every tick adds N(0, 1) and clamps to [0, 100]; the value written is the
-//! state (`float`) or its whole part (`int`). The steps are dice by (seed, host, field, tick): hosts can be split over
+//! What fields are is in `metrics.rs`: those of cpu start uniformly in [0, 100), and every tick adds N(0, 1) and clamps
+//! to [0, 100]. The value written is the state (`float`) or its whole part (`int`). The steps are dice by (seed, host, field, tick): hosts can be split over
 //! threads, and the whole can be made again for a verification. It is shaped like TSBS, not the same random stream.
 
 use super::super::random::{draw, normal, to_whole, unit};
@@ -10,19 +10,18 @@ use super::super::wire::put_bulk;
 use super::disorder::Disorder;
 pub use super::disorder::{Churn, Lateness};
 use super::kv::put_command_start;
-use super::series_name::{FIELDS, Host, KeyStyle, SeriesNames};
+use super::metrics::{Field, RowShape, Start, Step};
+use super::series_name::{Host, KeyStyle, SeriesNames};
 use super::{Dialect, Issued, ValueKind, Workload};
 use crate::model::{Command, Slot, StoredEntry, Value};
 use crate::protocol::binary::{Request, encode_request};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
+use std::ops::Range;
 
-/// Fields of a host.
-const FIELD_COUNT: usize = FIELDS.len();
 /// Steps are drawn from a table of this many quantiles, and between them.
 const STEP_COUNT: usize = 4096;
-const MAX: f64 = 100.0;
 
 /// In which order samples are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +38,10 @@ pub enum Order {
 pub struct TsbsOptions {
     /// What is spoken: native or TS.*.
     pub dialect: Dialect,
-    /// Hosts; each has ten series.
+    /// What a host reports; each field is a series.
+    #[serde(default)]
+    pub shape: RowShape,
+    /// Hosts.
     pub hosts: u64,
     /// Milliseconds between two ticks. Times are sent in the store's unit, of which `ticks_per_ms` make a millisecond.
     pub interval_ms: i64,
@@ -71,7 +73,7 @@ impl TsbsOptions {
     /// How many series the hosts have at one time.
     #[must_use]
     pub fn series_count(&self) -> u64 {
-        self.hosts * FIELD_COUNT as u64
+        self.hosts * self.shape.field_count() as u64
     }
     /// A time of the store.
     pub(in crate::load) fn time_of(&self, tick: u64) -> i64 {
@@ -104,9 +106,12 @@ pub(in crate::load) struct Sample {
 pub(in crate::load) fn all_series(options: &TsbsOptions) -> impl Iterator<Item = Sample> {
     (0..options.hosts).flat_map(|index| {
         let host = Host { index, generation: 0 };
-        (0..FIELD_COUNT).map(move |field| Sample { host, field, tick: 0, value: 0.0 })
+        (0..options.shape.field_count()).map(move |field| Sample { host, field, tick: 0, value: 0.0 })
     })
 }
+
+/// Samples of one host that are sent together.
+type Row = Vec<Sample>;
 
 /// The walks of one thread's hosts, and the order in which their samples come.
 #[derive(Debug)]
@@ -115,14 +120,19 @@ pub(in crate::load) struct Walks {
     disorder: Disorder,
     /// Quantiles of the normal distribution.
     steps: Vec<f64>,
+    fields: Vec<Field>,
+    /// The fields of each row of a host.
+    rows: Vec<Range<usize>>,
     /// This thread's hosts.
     hosts: Vec<Host>,
-    state: Vec<[f64; FIELD_COUNT]>,
-    /// The next row to be made: its host's position, and its tick.
+    /// Of each host all fields, one host after the other.
+    state: Vec<f64>,
+    /// The next row to be made: which of a host's, its host's position, and its tick.
+    next_row: usize,
     next_host: usize,
     tick: u64,
     /// Late rows by the tick at which they come.
-    held: BTreeMap<u64, Vec<(Host, u64, [f64; FIELD_COUNT])>>,
+    held: BTreeMap<u64, Vec<Row>>,
     /// Made and not taken.
     ready: VecDeque<Sample>,
 }
@@ -133,14 +143,23 @@ impl Walks {
             .filter(|host| host % share.threads == share.thread)
             .map(|index| Host { index, generation: 0 })
             .collect();
-        let start =
-            |host: &Host| std::array::from_fn(|field| MAX * unit(walk_die(options.seed, *host, field, 0)));
+        let fields: Vec<Field> = options.shape.fields().copied().collect();
+        let start = |host: &Host| {
+            let (seed, host) = (options.seed, *host);
+            let count = fields.len();
+            let place =
+                move |(field, of): (usize, &Field)| start_of(of.start, walk_die(seed, host, field, count, 0));
+            fields.iter().enumerate().map(place).collect::<Vec<f64>>()
+        };
         Self {
             disorder: options.disorder(),
             steps: quantiles(options.seed),
-            state: hosts.iter().map(start).collect(),
+            state: hosts.iter().flat_map(start).collect(),
+            fields,
+            rows: options.shape.rows(),
             hosts,
             options: options.clone(),
+            next_row: 0,
             next_host: 0,
             tick: 0,
             held: BTreeMap::new(),
@@ -178,28 +197,39 @@ impl Walks {
 
     fn make_row(&mut self) {
         let (position, tick) = (self.next_host, self.tick);
-        if position == 0 {
-            for (host, tick, row) in self.held.remove(&tick).unwrap_or_default() {
-                self.push_row(host, tick, &row);
+        let is_first_row = self.next_row == 0;
+        if position == 0 && is_first_row {
+            for row in self.held.remove(&tick).unwrap_or_default() {
+                self.ready.extend(row);
             }
         }
-        if self.disorder.is_replaced(self.hosts[position].index, tick) {
+        if is_first_row && self.disorder.is_replaced(self.hosts[position].index, tick) {
             self.hosts[position].generation += 1;
         }
-        let host = self.hosts[position];
-        self.walk(position, tick);
-        let row = self.state[position];
-        match self.disorder.delay(host.index, tick) {
-            0 => self.push_row(host, tick, &row),
-            delay => self.held.entry(tick + delay).or_default().push((host, tick, row)),
+        let (host, fields) = (self.hosts[position], self.rows[self.next_row].clone());
+        self.walk(position, fields.clone(), tick);
+        let delay = self.disorder.delay(host.index, tick);
+        let is_duplicated = self.disorder.is_duplicated(host.index, tick);
+        if delay > 0 || is_duplicated {
+            let mut row = Row::new();
+            self.show(position, fields.clone(), tick, |sample| row.push(sample));
+            if delay > 0 {
+                self.held.entry(tick + delay).or_default().push(row.clone());
+            }
+            if is_duplicated {
+                self.ready.extend(row);
+            }
         }
-        if self.disorder.is_duplicated(host.index, tick) {
-            self.push_row(host, tick, &row);
+        if delay == 0 {
+            let mut ready = std::mem::take(&mut self.ready);
+            self.show(position, fields, tick, |sample| ready.push_back(sample));
+            self.ready = ready;
         }
         self.next_host += 1;
         if self.next_host == self.hosts.len() {
             self.next_host = 0;
-            self.tick += 1;
+            self.next_row = (self.next_row + 1) % self.rows.len();
+            self.tick += u64::from(self.next_row == 0);
         }
     }
 
@@ -208,20 +238,14 @@ impl Walks {
         let position = self.next_host;
         let last = self.options.ticks.unwrap_or(u64::MAX);
         let end = self.tick.saturating_add(self.options.batch as u64).min(last);
-        let mut rows = Vec::new();
+        let mut columns = vec![Vec::new(); self.fields.len()];
         for tick in self.tick..end {
-            self.walk(position, tick);
-            rows.push((tick, self.state[position]));
+            for fields in self.rows.clone() {
+                self.walk(position, fields.clone(), tick);
+                self.show(position, fields, tick, |sample| columns[sample.field].push(sample));
+            }
         }
-        let host = self.hosts[position];
-        for field in 0..FIELD_COUNT {
-            self.ready.extend(rows.iter().map(|(tick, row)| Sample {
-                host,
-                field,
-                tick: *tick,
-                value: row[field],
-            }));
-        }
+        self.ready.extend(columns.into_iter().flatten());
         self.next_host += 1;
         if self.next_host == self.hosts.len() {
             self.next_host = 0;
@@ -229,25 +253,52 @@ impl Walks {
         }
     }
 
-    /// Moves a host's fields to `tick`; the first row carries the start.
-    fn walk(&mut self, position: usize, tick: u64) {
+    /// Moves some fields of a host to `tick`; the first row carries the start.
+    fn walk(&mut self, position: usize, fields: Range<usize>, tick: u64) {
         if tick == 0 {
             return;
         }
-        let host = self.hosts[position];
-        for (field, state) in self.state[position].iter_mut().enumerate() {
-            let die = walk_die(self.options.seed, host, field, tick);
-            *state = (*state + step(&self.steps, die)).clamp(0.0, MAX);
+        let (host, count) = (self.hosts[position], self.fields.len());
+        let states = &mut self.state[position * count..(position + 1) * count];
+        for field in fields {
+            let die = walk_die(self.options.seed, host, field, count, tick);
+            take_step(&mut states[field], self.fields[field].step, || step(&self.steps, die));
         }
     }
 
-    fn push_row(&mut self, host: Host, tick: u64, row: &[f64; FIELD_COUNT]) {
-        self.ready.extend((0..FIELD_COUNT).map(|field| Sample { host, field, tick, value: row[field] }));
+    /// Gives the samples of some fields of a host, which are a whole measurement.
+    fn show(&self, position: usize, fields: Range<usize>, tick: u64, mut each: impl FnMut(Sample)) {
+        let (host, count) = (self.hosts[position], self.fields.len());
+        let states = &self.state[position * count..(position + 1) * count];
+        let row = &states[fields.clone()];
+        for field in fields {
+            let value = self.fields[field].shown.map_or(states[field], |shown| shown(row));
+            each(Sample { host, field, tick, value });
+        }
     }
 }
 
-fn walk_die(seed: u64, host: Host, field: usize, tick: u64) -> u64 {
-    draw(seed ^ host.index.rotate_left(20), tick * FIELD_COUNT as u64 + field as u64)
+fn walk_die(seed: u64, host: Host, field: usize, field_count: usize, tick: u64) -> u64 {
+    draw(seed ^ host.index.rotate_left(20), tick * field_count as u64 + field as u64)
+}
+
+fn start_of(start: Start, die: u64) -> f64 {
+    match start {
+        Start::At(value) => value,
+        Start::Below(limit) => limit * unit(die),
+        Start::OneOf(values) => values[usize::try_from(die % values.len() as u64).unwrap_or(0)],
+    }
+}
+
+fn take_step(state: &mut f64, step: Step, normal: impl FnOnce() -> f64) {
+    match step {
+        Step::Stay => {}
+        Step::Add(more) => *state += more,
+        Step::Count(mean) => *state += (mean + normal()).abs(),
+        Step::Walk { mean, deviation, low, high } => {
+            *state = (*state + mean + deviation * normal()).clamp(low, high);
+        }
+    }
 }
 
 /// Sorted normal numbers: a large sample stands for the inverse of the distribution, and costs a look instead of a
@@ -274,6 +325,8 @@ fn step(steps: &[f64], die: u64) -> f64 {
 pub(in crate::load) struct SampleEncoder {
     options: TsbsOptions,
     names: SeriesNames,
+    /// By field: whether it is written with its fraction.
+    fractions: Vec<bool>,
     /// Kept for their memory.
     keys: Vec<u8>,
     ends: Vec<usize>,
@@ -285,6 +338,7 @@ impl SampleEncoder {
         Self {
             options: options.clone(),
             names: SeriesNames::new(options.key_style, options.seed),
+            fractions: options.shape.fields().map(|field| field.is_fraction).collect(),
             keys: Vec::new(),
             ends: Vec::new(),
             text: Vec::new(),
@@ -292,12 +346,10 @@ impl SampleEncoder {
     }
     /// The value as the native protocol stores it.
     pub(in crate::load) fn native_value(&self, sample: &Sample) -> Value<'static> {
-        match self.options.values {
-            ValueKind::Float => Value::F64(sample.value),
-            ValueKind::Int | ValueKind::Bytes { .. } => {
-                Value::I64(i64::try_from(to_whole(sample.value)).unwrap_or(0))
-            }
-        }
+        if self.is_whole(sample) { Value::I64(whole_part(sample.value)) } else { Value::F64(sample.value) }
+    }
+    fn is_whole(&self, sample: &Sample) -> bool {
+        self.options.values != ValueKind::Float && !self.fractions[sample.field]
     }
     /// Appends the name of a sample's series.
     pub(in crate::load) fn put_name(&mut self, out: &mut Vec<u8>, sample: &Sample) {
@@ -352,7 +404,8 @@ impl SampleEncoder {
             start = *end;
             let mut buffer = itoa::Buffer::new();
             put_bulk(out, buffer.format(self.options.time_of(sample.tick)).as_bytes());
-            put_text(&mut self.text, self.options.values, sample.value);
+            let is_whole = self.is_whole(sample);
+            put_text(&mut self.text, is_whole, sample.value);
             put_bulk(out, &self.text);
         }
         if is_single {
@@ -362,13 +415,16 @@ impl SampleEncoder {
     }
 }
 
-fn put_text(text: &mut Vec<u8>, values: ValueKind, value: f64) {
+fn put_text(text: &mut Vec<u8>, is_whole: bool, value: f64) {
     text.clear();
-    let written = match values {
-        ValueKind::Float => write!(text, "{value}"),
-        ValueKind::Int | ValueKind::Bytes { .. } => write!(text, "{}", to_whole(value)),
-    };
+    let written = if is_whole { write!(text, "{}", whole_part(value)) } else { write!(text, "{value}") };
     written.expect("a vector takes what is written");
+}
+
+/// Without the fraction, towards 0.
+fn whole_part(value: f64) -> i64 {
+    let size = i64::try_from(to_whole(value.abs())).unwrap_or(i64::MAX);
+    if value < 0.0 { -size } else { size }
 }
 
 /// Writes TSBS rows.
@@ -406,7 +462,7 @@ impl Workload for TsbsWorkload {
     fn issue(&mut self, out: &mut Vec<u8>, first_id: u64) -> Option<Issued> {
         let sequence = self.next_batch()?.0;
         self.encoder.put_write(out, first_id, &self.batch);
-        Some(Issued { op: 0, written: Some(self.batch.len() as u64), sequence, part_ends: Vec::new() })
+        Some(Issued { written: Some(self.batch.len() as u64), sequence, ..Issued::default() })
     }
 }
 
@@ -416,6 +472,7 @@ pub(in crate::load) mod tests {
 
     pub(in crate::load) fn options(hosts: u64, ticks: u64) -> TsbsOptions {
         TsbsOptions {
+            shape: RowShape::Cpu,
             dialect: Dialect::Native,
             hosts,
             interval_ms: 10_000,
@@ -510,5 +567,43 @@ pub(in crate::load) mod tests {
         let replaced =
             rows.iter().map(|row| row.host.generation).filter(|generation| *generation > 0).count();
         assert!(replaced > 0, "no host was replaced");
+    }
+
+    #[test]
+    fn devops_rows_are_those_of_the_recipe() {
+        // Fields that never settle compress worse than TSBS's, and those that are constant better.
+        let options = TsbsOptions { shape: RowShape::Devops, ..options(3, 400) };
+        let all = samples(&options, ALONE);
+        assert_eq!(all.len(), 3 * 400 * 101);
+        let order: Vec<_> = all.iter().take(40).map(|sample| (sample.host.index, sample.field)).collect();
+        assert_eq!((order[0], order[10], order[30], order[37]), ((0, 0), (1, 0), (0, 10), (1, 10)));
+        let of = |field: usize| -> Vec<f64> {
+            let found = all.iter().filter(|sample| sample.host.index == 1 && sample.field == field);
+            found.map(|sample| sample.value).collect()
+        };
+        let field = |name: (&str, &str)| {
+            of((0..101).find(|field| super::super::metrics::names_of(*field) == name).unwrap())
+        };
+        let reads = field(("diskio", "reads"));
+        assert!(reads.is_sorted() && (reads[399] / 399.0 - 50.0).abs() < 1.0, "{}", reads[399]);
+        assert!(
+            field(("postgresl", "deadlocks"))[250..].iter().all(|value| (980.0..=1000.0).contains(value))
+        );
+        let (total, used, free) = (field(("mem", "total")), field(("mem", "used")), field(("mem", "free")));
+        for tick in 0..400 {
+            assert!((total[tick] - used[tick] - free[tick]).abs() < 1.0);
+        }
+        let percent = field(("mem", "used_percent"));
+        assert!(percent.iter().all(|value| (0.0..=100.0).contains(value)));
+        assert!((percent[7] - 100.0 * used[7] / total[7]).abs() < 1e-9);
+        assert_eq!(field(("redis", "uptime_in_seconds"))[399], 3990.0);
+        assert!(field(("kernel", "boot_time")).windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!((whole_part(-2.7), whole_part(2.7)), (-2, 2));
+        let by_series = samples(&TsbsOptions { order: Order::Series, ..options.clone() }, ALONE);
+        let key = |sample: &Sample| (sample.tick, sample.host.index, sample.field);
+        let (mut sorted, mut expected) = (by_series, all.clone());
+        sorted.sort_by_key(key);
+        expected.sort_by_key(key);
+        assert_eq!(sorted, expected);
     }
 }

@@ -22,7 +22,8 @@ use super::wire::{end, flag, key_bound, put_bytes, put_slot, put_value, series, 
 use crate::encoding::{ReadError, Reader, put_varint};
 use crate::limits::{BATCH_ENTRIES_MAX, CORES_MAX, SCAN_CREDIT_MAX, VALUE_BYTES_DEFAULT};
 use crate::model::{
-    Aggregator, BucketGrid, Command, DeleteScope, KeyError, KeyRange, ScanAnswer, ScanRequest, StoredEntry,
+    Aggregator, BucketGrid, CheckpointName, Command, DeleteScope, KeyError, KeyRange, ScanAnswer,
+    ScanRequest, StoredEntry,
 };
 use std::fmt;
 
@@ -64,6 +65,8 @@ pub enum Request<'a> {
     /// Moves the boundary between shard `boundary` and the next one to `key`. Answered with [`super::Response::Done`]
     /// when it lies there, or [`super::Status::Failed`] when nothing has moved.
     Move { boundary: u32, key: &'a [u8] },
+    /// Answered with [`super::Response::Done`] when the checkpoint is durable.
+    Checkpoint { name: CheckpointName },
 }
 
 /// What values may come in.
@@ -167,6 +170,7 @@ pub fn decode_request<'a>(
         Opcode::Compact => Request::Compact,
         Opcode::Routes => Request::Routes,
         Opcode::Move => Request::Move { boundary: boundary(&mut reader)?, key: series(&mut reader)? },
+        Opcode::Checkpoint => Request::Checkpoint { name: checkpoint_name(&mut reader)? },
     };
     end(&reader)?;
     Ok(request)
@@ -266,6 +270,11 @@ fn boundary(reader: &mut Reader<'_>) -> Result<u32, PayloadError> {
         .ok_or(PayloadError::Limit { what: "boundary", max: CORES_MAX })
 }
 
+fn checkpoint_name(reader: &mut Reader<'_>) -> Result<CheckpointName, PayloadError> {
+    let name = std::str::from_utf8(reader.prefixed()?).ok().and_then(CheckpointName::new);
+    name.ok_or(PayloadError::Text { what: "checkpoint name" })
+}
+
 fn credit(reader: &mut Reader<'_>) -> Result<u32, PayloadError> {
     match u32::try_from(reader.varint()?) {
         Ok(credit @ 0..=SCAN_CREDIT_MAX) => Ok(credit),
@@ -293,6 +302,7 @@ pub fn encode_request(out: &mut Vec<u8>, request_id: u64, has_checksum: bool, re
             put_varint(out, u64::from(*boundary));
             put_bytes(out, key);
         }
+        Request::Checkpoint { name } => put_bytes(out, name.as_str().as_bytes()),
         Request::ScanCancel | Request::Stats | Request::Flush | Request::Compact | Request::Routes => {}
     });
 }
@@ -316,6 +326,7 @@ fn opcode_of(request: &Request<'_>) -> Opcode {
         Request::Compact => Opcode::Compact,
         Request::Routes => Opcode::Routes,
         Request::Move { .. } => Opcode::Move,
+        Request::Checkpoint { .. } => Opcode::Checkpoint,
     }
 }
 

@@ -290,7 +290,8 @@ pub fn decode_response<'a>(header: &FrameHeader, payload: &'a [u8]) -> Result<Re
         | Opcode::Delete
         | Opcode::Flush
         | Opcode::Compact
-        | Opcode::Move => Response::Done,
+        | Opcode::Move
+        | Opcode::Checkpoint => Response::Done,
     };
     end(&reader)?;
     Ok(response)

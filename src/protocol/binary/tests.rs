@@ -4,8 +4,8 @@ use super::*;
 use crate::encoding::put_varint;
 use crate::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNAUTHENTICATED};
 use crate::model::{
-    Aggregator, BucketGrid, Command, DeleteScope, KeyRange, Reply, ReplyError, ScanAnswer, ScanRequest, Slot,
-    StoredEntry, TimeUnit, Value,
+    Aggregator, BucketGrid, CheckpointName, Command, DeleteScope, KeyRange, Reply, ReplyError, ScanAnswer,
+    ScanRequest, Slot, StoredEntry, TimeUnit, Value,
 };
 use proptest::prelude::*;
 
@@ -72,6 +72,7 @@ fn requests() -> Vec<(&'static str, Request<'static>)> {
         ("scan_newest", Request::Scan { request: newest, credit: 8 }),
         ("scan_buckets", Request::Scan { request: buckets, credit: 2 }),
         ("move_boundary", Request::Move { boundary: 1, key: b"m" }),
+        ("checkpoint", Request::Checkpoint { name: CheckpointName::new("backup-1").unwrap() }),
     ]
 }
 

@@ -107,6 +107,12 @@ pub enum SessionRequest<'a> {
     Info { sections: Vec<&'a [u8]> },
     /// MODULE LIST.
     ModuleList,
+    /// SLOWLOG GET: the newest so many slow requests; all of them for `None`.
+    SlowlogGet { count: Option<usize> },
+    /// SLOWLOG LEN. An integer.
+    SlowlogLen,
+    /// SLOWLOG RESET: forgets them. `+OK`.
+    SlowlogReset,
     /// TIME: seconds and microseconds.
     Time,
     /// QUIT: `+OK`, then the connection closes.

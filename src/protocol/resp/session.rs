@@ -30,6 +30,7 @@ pub(super) fn parse<'a>(spec: &'static CommandSpec, words: Args<'a>) -> CommandR
         "client" => parse_client(spec, words)?,
         "command" => parse_command_query(spec, words)?,
         "config" => parse_config(spec, words)?,
+        "slowlog" => parse_slowlog(spec, words)?,
         "module" if !is_word(first, "LIST") => return Err(unknown_subcommand(spec, first)),
         "module" if words.len() != 2 => return Err(subcommand_arity(spec, "list")),
         "module" => SessionRequest::ModuleList,
@@ -185,6 +186,40 @@ fn parse_command_query<'a>(
     } else {
         Err(unknown_subcommand(spec, subcommand))
     }
+}
+
+fn parse_slowlog<'a>(spec: &CommandSpec, words: Args<'a>) -> Result<SessionRequest<'a>, CommandError<'a>> {
+    /// Entries that GET gives when it is not told.
+    const COUNT: usize = 10;
+    let subcommand = words.get(1).unwrap_or_default();
+    let alone = |name: &'static str, request| match words.len() {
+        2 => Ok(request),
+        _ => Err(subcommand_arity(spec, name)),
+    };
+    if is_word(subcommand, "LEN") {
+        return alone("len", SessionRequest::SlowlogLen);
+    }
+    if is_word(subcommand, "RESET") {
+        return alone("reset", SessionRequest::SlowlogReset);
+    }
+    if !is_word(subcommand, "GET") {
+        return Err(unknown_subcommand(spec, subcommand));
+    }
+    let count = match words.get(2) {
+        None => Some(COUNT),
+        Some(_) if words.len() > 3 => return Err(subcommand_arity(spec, "get")),
+        Some(word) => match parse_integer(word) {
+            Some(-1) => None,
+            Some(count) => match usize::try_from(count) {
+                Ok(count) => Some(count),
+                Err(_) => {
+                    return Err(CommandError::Text("ERR count should be greater than or equal to -1"));
+                }
+            },
+            None => return Err(CommandError::NOT_AN_INTEGER),
+        },
+    };
+    Ok(SessionRequest::SlowlogGet { count })
 }
 
 fn parse_config<'a>(spec: &CommandSpec, words: Args<'a>) -> Result<SessionRequest<'a>, CommandError<'a>> {

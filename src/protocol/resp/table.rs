@@ -124,7 +124,7 @@ const fn spec(
     CommandSpec { name, arity, flags, keys, group, summary }
 }
 
-static SPECS: [CommandSpec; 44] = {
+static SPECS: [CommandSpec; 45] = {
     use Group::{Connection, Generic, Series, Server, Strings, Transactions};
     [
         spec("get", 2, READ, ONE_KEY, Strings, "Returns the string at a key."),
@@ -164,6 +164,7 @@ static SPECS: [CommandSpec; 44] = {
         spec("command", -1, ADMIN, NO_KEYS, Server, "Describes all commands."),
         spec("config", -2, ADMIN, NO_KEYS, Server, "Commands on settings."),
         spec("info", -1, ADMIN, NO_KEYS, Server, "Describes the server."),
+        spec("slowlog", -2, ADMIN, NO_KEYS, Server, "Requests that took long, and where their time went."),
         spec("module", -2, ADMIN, NO_KEYS, Server, "Commands on modules."),
         spec("time", 1, SESSION, NO_KEYS, Server, "Returns the server's clock."),
         spec("dbsize", 1, READ_SLOW, NO_KEYS, Server, "Counts the keys, by walking them."),

@@ -5,10 +5,12 @@
 //! send per connection → one slice of background work → timers → wait. A turn does bounded work and never blocks but
 //! in its wait.
 
+mod block_reads;
 mod log_watch;
 mod moving;
 mod sockets;
 
+use super::blame::LogTimes;
 use super::clients::client_lines;
 use super::connection::Closing;
 use super::desk::Desk;
@@ -24,12 +26,13 @@ use crate::config::OnIoError;
 use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
 use crate::limits::TURN_BUDGET_NS;
-use crate::model::{ConnectionId, Dialect, FileRef, Lsn, OperationId};
-use crate::shard::{Event, ReadId, Shard, ShardRequest, Shortage};
+use crate::model::{ConnectionId, Dialect, Lsn, OperationId};
+use crate::shard::{Event, Shard, ShardRequest, Shortage};
 use crate::storage::wal::{WalIo, WalOutcome};
+use block_reads::BlockReads;
 use log_watch::LogWatch;
 use moving::Moving;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
@@ -66,15 +69,6 @@ pub(crate) enum CoreEnd {
     BackendFailed(Errno),
 }
 
-/// A block read under way.
-struct BlockRead {
-    file: FileRef,
-    offset: u64,
-    /// Bytes wanted in all.
-    bytes: usize,
-    filled: Vec<u8>,
-}
-
 /// See the module.
 pub(crate) struct CoreLoop<B: Backend> {
     backend: B,
@@ -85,7 +79,7 @@ pub(crate) struct CoreLoop<B: Backend> {
     completions: Vec<Completion>,
     arrivals: Vec<Arrival>,
     ready: VecDeque<ConnectionId>,
-    block_reads: BTreeMap<u64, BlockRead>,
+    block_reads: BlockReads,
     /// Log buffers to be filled again.
     wal_buffers: Vec<AlignedBuf>,
     sweep_due_ns: u64,
@@ -113,6 +107,8 @@ pub(crate) struct CoreLoop<B: Backend> {
     placement: Placement,
     /// Cost of this shard's commands when the core that decides was last told.
     cost_told: u64,
+    /// When the log got how far.
+    log_times: LogTimes,
 }
 
 impl<B: Backend> CoreLoop<B> {
@@ -140,7 +136,7 @@ impl<B: Backend> CoreLoop<B> {
             completions: Vec::new(),
             arrivals: Vec::new(),
             ready: VecDeque::new(),
-            block_reads: BTreeMap::new(),
+            block_reads: BlockReads::default(),
             wal_buffers: Vec::new(),
             sweep_due_ns: now.monotonic_ns,
             publish_due_ns: 0,
@@ -160,6 +156,7 @@ impl<B: Backend> CoreLoop<B> {
             moving: Moving::default(),
             placement: Placement::default(),
             cost_told: 0,
+            log_times: LogTimes::default(),
         }
     }
 
@@ -182,6 +179,7 @@ impl<B: Backend> CoreLoop<B> {
             return Some(CoreEnd::BackendFailed(errno));
         }
         self.now = self.backend.now();
+        self.net.now_ns = self.now.monotonic_ns;
         self.net.metrics.turns.turns += 1;
         self.take_completions();
         self.take_control();
@@ -293,39 +291,6 @@ impl<B: Backend> CoreLoop<B> {
         self.shard.handle(self.now.monotonic_ns, Event::WalDone { id, outcome }, &mut self.net);
     }
 
-    fn block_done(&mut self, id: u64, completion: Completion) {
-        let Some(mut read) = self.block_reads.remove(&id) else { return };
-        let result = match (completion.result, completion.buf) {
-            (Ok(Outcome::Transferred(0)), _) => Err("the file ends before the block".to_owned()),
-            (Ok(Outcome::Transferred(count)), OpBuf::Aligned(buf)) => {
-                read.filled.extend_from_slice(buf.get(..count).unwrap_or_default());
-                if read.filled.len() < read.bytes {
-                    return self.read_block(id, read);
-                }
-                Ok(read.filled)
-            }
-            (Err(errno), _) if errno.is_not_done() => return self.read_block(id, read),
-            (Err(errno), _) => Err(errno.to_string()),
-            (Ok(_), _) => unreachable!("a read brings its buffer back"),
-        };
-        if result.is_err() {
-            self.net.metrics.table.read_errors += 1;
-        }
-        self.shard.handle(
-            self.now.monotonic_ns,
-            Event::BlockRead { read: ReadId(id), result },
-            &mut self.net,
-        );
-    }
-
-    fn read_block(&mut self, id: u64, read: BlockRead) {
-        let offset = read.offset + read.filled.len() as u64;
-        let buf = AlignedBuf::zeroed(read.bytes - read.filled.len());
-        let op = Op::Read { file: read.file.clone(), offset, buf };
-        self.block_reads.insert(id, read);
-        self.backend.submit(Work::Block(id).token(), op);
-    }
-
     fn take_control(&mut self) {
         loop {
             match self.control.try_recv() {
@@ -414,8 +379,9 @@ impl<B: Backend> CoreLoop<B> {
 
     /// Runs requests of the connections that have some, in turns, within the budget.
     fn run_requests(&mut self) {
-        let blocked = std::mem::take(&mut self.blocked);
-        blocked.into_iter().for_each(|id| self.make_ready(id));
+        let mut blocked = std::mem::take(&mut self.blocked);
+        blocked.drain(..).for_each(|id| self.make_ready(id));
+        self.blocked = blocked;
         let deadline = self.now.monotonic_ns.saturating_add(TURN_BUDGET_NS);
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
@@ -528,19 +494,7 @@ impl<B: Backend> CoreLoop<B> {
     fn settle(&mut self) {
         self.net.seqno = self.shard.seqno();
         self.net.acked = self.shard.acked();
-        for wanted in std::mem::take(&mut self.net.blocks_wanted) {
-            let handle = wanted.table.index.block(wanted.block);
-            let bytes = handle.bytes as usize;
-            self.net.metrics.table.block_reads += 1;
-            self.net.metrics.table.block_read_bytes += bytes as u64;
-            let read = BlockRead {
-                file: wanted.table.file.clone(),
-                offset: handle.offset,
-                bytes,
-                filled: Vec::new(),
-            };
-            self.read_block(wanted.read.0, read);
-        }
+        self.read_wanted_blocks();
         let shard = self.net.core;
         for request in std::mem::take(&mut self.net.shard_requests) {
             self.shared.tell_coordinator(match request {

@@ -9,6 +9,7 @@ use crate::limits::{OUTPUT_BYTES_PAUSE, RECEIVE_BYTES, REQUEST_DEADLINE_NS};
 use crate::model::ConnectionId;
 use crate::server::admission;
 use crate::server::connection::{Closing, Connection, Receiving};
+use crate::server::slow_log::SlowRequest;
 use crate::server::tokens::Work;
 use std::net::SocketAddr;
 
@@ -157,6 +158,7 @@ impl<B: Backend> CoreLoop<B> {
                     self.send(id, buf, from + count);
                 } else {
                     connection.output.recycle(buf);
+                    self.replies_left(id);
                     self.after_send(id);
                 }
             }
@@ -169,6 +171,31 @@ impl<B: Backend> CoreLoop<B> {
             }
         }
         self.forget_if_done(id);
+    }
+
+    /// The kernel has taken replies: tells where the time of their requests went.
+    fn replies_left(&mut self, id: ConnectionId) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        let slower_than = self.shared.config.slowlog_slower_than;
+        let slow_ns = slower_than.map_or(u128::MAX, |limit| limit.as_nanos());
+        while let Some(answered) = connection.output.take_sent() {
+            let times = answered.times(self.now.monotonic_ns);
+            self.net.metrics.phases.record(&times, answered.count);
+            if u128::from(times.total_ns()) <= slow_ns {
+                continue;
+            }
+            let remembered = || connection.heads.at(answered.begun.served_ns).copied();
+            let request = SlowRequest {
+                unix_s: self.now.unix_ns.div_euclid(1_000_000_000),
+                kind: answered.begun.kind,
+                times,
+                count: answered.count,
+                head: answered.head.as_deref().copied().or_else(remembered),
+                peer: connection.peer,
+                client_name: connection.name.clone(),
+            };
+            self.shared.slow_log.add(request, self.shared.config.slowlog_len);
+        }
     }
 
     /// A send is complete: goes on reading if that was paused, and sends what has gathered.
@@ -238,17 +265,23 @@ impl<B: Backend> CoreLoop<B> {
         let acked = self.net.acked;
         if acked > self.log_seen {
             self.log_seen = acked;
-            for id in std::mem::take(&mut self.awaiting_log) {
+            self.log_times.advanced(acked, self.now.monotonic_ns);
+            // Emptied and put back: its memory is used again in the next turn.
+            let mut awaiting_log = std::mem::take(&mut self.awaiting_log);
+            for id in awaiting_log.drain(..) {
                 if let Some(connection) = self.net.connections.get_mut(id) {
                     connection.awaits_log = false;
                 }
                 self.net.mark_dirty(id);
             }
+            self.awaiting_log = awaiting_log;
         }
-        let dirty = std::mem::take(&mut self.net.dirty);
-        for id in dirty {
+        let spare = std::mem::take(&mut self.net.dirty_spare);
+        let mut dirty = std::mem::replace(&mut self.net.dirty, spare);
+        for id in dirty.drain(..) {
             let Some(connection) = self.net.connections.get_mut(id) else { continue };
             connection.is_dirty = false;
+            connection.output.end_turn(self.now.monotonic_ns);
             if connection.closing == Closing::Now {
                 continue;
             }
@@ -261,8 +294,8 @@ impl<B: Backend> CoreLoop<B> {
             }
             if let Some(bytes) = connection.output.take_sendable(acked) {
                 let (now_ns, latencies) = (self.now.monotonic_ns, &mut self.net.metrics.latencies);
-                connection.output.take_stamps(|kind, since_ns, count| {
-                    latencies.record(kind, now_ns.saturating_sub(since_ns), count, now_ns);
+                connection.output.hand_over(&self.log_times, now_ns, |begun, count| {
+                    latencies.record(begun.kind, now_ns.saturating_sub(begun.arrived_ns), count, now_ns);
                 });
                 self.send(id, bytes, 0);
                 continue;
@@ -276,6 +309,7 @@ impl<B: Backend> CoreLoop<B> {
                 self.close_now(id);
             }
         }
+        self.net.dirty_spare = dirty;
     }
 
     /// Drops connections that are too slow.

@@ -190,7 +190,7 @@ impl Stage {
             sync,
             on_io_error,
             memtable_bytes,
-            cache_bytes,
+            cache_bytes: Some(cache_bytes),
             wal_segment_bytes: store.wal_segment_bytes,
             ..Config::default()
         };

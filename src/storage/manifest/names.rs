@@ -19,6 +19,9 @@ pub const WAL_DIR: &str = "wal";
 /// Directory of tables.
 pub const TABLES_DIR: &str = "tables";
 
+/// Directory of checkpoints, each a store of its own in a directory that bears its name.
+pub const CHECKPOINTS_DIR: &str = "checkpoints";
+
 /// What a repair appends to the name of a file that it sets aside; a number follows where that name is taken.
 pub const QUARANTINE: &str = ".quarantine";
 

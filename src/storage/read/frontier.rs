@@ -202,7 +202,7 @@ impl TableFront<'_> {
             return self.set_key(first);
         }
         let Some(block) = self.block(index, blocks) else { return State::Missing(index) };
-        let chunk = block.find(edge, SlotClass::Metadata).start;
+        let chunk = block.seek(edge, SlotClass::Metadata);
         // A block that does not end as the index says must not stop the walk.
         let found = if chunk < block.chunk_count() {
             block.chunk(chunk).series
@@ -221,7 +221,7 @@ impl TableFront<'_> {
             && table.index.block_first_key(index).0 < edge
         {
             let Some(block) = self.block(index, blocks) else { return State::Missing(index) };
-            let chunk = block.find(edge, SlotClass::Metadata).start;
+            let chunk = block.seek(edge, SlotClass::Metadata);
             // As above, for one that does not begin so.
             let found = match chunk.checked_sub(1) {
                 Some(chunk) => block.chunk(chunk).series,

@@ -46,16 +46,26 @@ pub fn find_slot<'a>(
     let in_memory = newest_in_memtables(view, hash, series, slot);
     let newest = in_memory.map_or(Seqno(0), |(columns, index)| columns.seqno(index));
     let hidden_below = covering_delete(view, hash, series, slot);
+    let mut search = Search { slot, snapshot: view.snapshot, best: newest.max(hidden_below), scratch };
+    search.scratch.best.clear();
     let mut needs = Needs::default();
-    let mut at_hand = Vec::new();
-    for table in candidates(view, series, slot, newest.max(hidden_below)) {
-        collect_blocks(table, series, slot, blocks, &mut at_hand, &mut needs);
+    for table in candidates(view, series, slot, search.best) {
+        if table.meta.seqno_max <= search.best {
+            continue;
+        }
+        for index in blocks_of(table, series, slot) {
+            match blocks.block(table, index) {
+                Some(block) => search.look_into(&block, series)?,
+                None => needs.add(BlockRef { table: Arc::clone(table), index }),
+            }
+        }
     }
+    // What was found since may be newer than all that a missing block can hold.
+    needs.list.retain(|block| block.table.meta.seqno_max > search.best);
     if !needs.list.is_empty() {
         return Ok(needs.into_step());
     }
-    let floor = newest.max(hidden_below);
-    let in_tables = newest_in_blocks(view, series, slot, floor, &at_hand, scratch)?;
+    let in_tables = !scratch.best.is_empty();
     let found = if in_tables { Some((&scratch.best, 0)) } else { in_memory };
     Ok(Step::Ready(found.and_then(|(columns, index)| visible(columns, index, hidden_below))))
 }
@@ -104,60 +114,45 @@ fn candidates<'a>(
 }
 
 /// The blocks of a table that may hold the slot: one, unless its versions go on over several.
-fn collect_blocks(
-    table: &Arc<Table>,
-    series: &[u8],
-    slot: Slot,
-    blocks: &mut dyn Blocks,
-    at_hand: &mut Vec<Arc<Block>>,
-    needs: &mut Needs,
-) {
+fn blocks_of(table: &Table, series: &[u8], slot: Slot) -> impl Iterator<Item = usize> {
     let first = table.index.seek(series, slot);
-    for index in first..table.index.block_count() {
-        if table.index.block_first_key(index) > (series, slot) {
-            break;
-        }
-        match blocks.block(table, index) {
-            Some(block) => at_hand.push(block),
-            None => needs.add(BlockRef { table: Arc::clone(table), index }),
-        }
-    }
+    (first..table.index.block_count())
+        .take_while(move |index| table.index.block_first_key(*index) <= (series, slot))
 }
 
-/// Leaves the newest version above `floor` in `scratch.best`; false when there is none.
-fn newest_in_blocks(
-    view: &View<'_>,
-    series: &[u8],
+/// Looks for the newest version of a slot in one block after the other.
+struct Search<'a> {
     slot: Slot,
-    floor: Seqno,
-    blocks: &[Arc<Block>],
-    scratch: &mut Scratch,
-) -> Result<bool, TableError> {
-    let (time, class) = (slot.time_or_zero(), slot.class());
-    let mut best = floor;
-    scratch.best.clear();
-    for block in blocks {
+    snapshot: Seqno,
+    /// Seqno of the best entry so far, which lies in `scratch.best`; at first what is known to be newer or hidden.
+    best: Seqno,
+    scratch: &'a mut Scratch,
+}
+
+impl Search<'_> {
+    fn look_into(&mut self, block: &Block, series: &[u8]) -> Result<(), TableError> {
+        let (time, class) = (self.slot.time_or_zero(), self.slot.class());
         for chunk in block.find(series, class) {
             let header = block.chunk(chunk);
             let holds_time =
                 class != SlotClass::Time || (header.first_time..=header.last_time).contains(&time);
-            if !holds_time || header.seqno_max <= best {
+            if !holds_time || header.seqno_max <= self.best {
                 continue;
             }
-            scratch.chunk.clear();
-            block.decode_chunk(chunk, &mut scratch.chunk)?;
-            let columns = &scratch.chunk;
+            self.scratch.chunk.clear();
+            block.decode_chunk(chunk, &mut self.scratch.chunk)?;
+            let columns = &self.scratch.chunk;
             let start = columns.times().partition_point(|other| *other < time);
             let end = start + columns.times()[start..].partition_point(|other| *other == time);
-            let seen = columns.seqnos()[start..end].partition_point(|seqno| *seqno <= view.snapshot.0);
-            if seen > 0 && columns.seqno(start + seen - 1) > best {
-                best = columns.seqno(start + seen - 1);
-                scratch.best.clear();
-                scratch.best.push(time, best, columns.op(start + seen - 1));
+            let seen = columns.seqnos()[start..end].partition_point(|seqno| *seqno <= self.snapshot.0);
+            if seen > 0 && columns.seqno(start + seen - 1) > self.best {
+                self.best = columns.seqno(start + seen - 1);
+                self.scratch.best.clear();
+                self.scratch.best.push(time, self.best, columns.op(start + seen - 1));
             }
         }
+        Ok(())
     }
-    Ok(!scratch.best.is_empty())
 }
 
 /// The entry, if it is a put that range deletes leave.

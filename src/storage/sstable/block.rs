@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! offset  bytes  field
-//!      0      n  chunks, one after the other, in order of (series, class, first time)      (chunk.rs)
+//!      0      n  chunks, one after the other, in order of (series, class, first time)      (chunk/)
 //!      n      4  crc-32 over table id (u64), the block's offset in the file (u64) and the chunks
 //! ```
 //! Id and offset are in the checksum so that a block read from the wrong place is no block. Cut at
 //! `BLOCK_BYTES_TARGET`, at [`CHUNKS_MAX`] chunks and at [`SERIES_BYTES_TOTAL_MAX`] bytes of series written out: prefix
 //! compression must not let a small block unfold into a large one.
 
-use super::chunk::{ChunkEntry, ChunkHeader, is_series};
+use super::bloom::hash;
+use super::chunk::{ChunkHead, ChunkHeader, is_series};
 use super::codec::ColumnError;
 use super::error::TableError;
 use super::index::BlockHandle;
 use crate::encoding::{Corruption, Reader, checksum_parts};
-use crate::limits::{BLOCK_BYTES_MAX, SERIES_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_TARGET, SERIES_BYTES_MAX};
 use crate::model::{SlotClass, TableId};
 use crate::storage::columns::Columns;
 use std::ops::Range;
@@ -34,15 +35,39 @@ pub(super) fn block_checksum(table: TableId, offset: u64, chunks: &[u8]) -> u32 
     checksum_parts(&[&table.0.to_le_bytes(), &offset.to_le_bytes(), chunks])
 }
 
-/// A block whose checksum and chunk headers have been verified.
+/// A block whose checksum and chunk headers have been verified. It holds the bytes as they lie in the file, the series
+/// written out, and how to find them.
 #[derive(Debug)]
 pub struct Block {
     file: Box<Path>,
     offset: u64,
+    /// As in the file, the checksum included.
     bytes: Box<[u8]>,
     /// Series of the chunks; neighbours of one series share its bytes.
     series: Box<[u8]>,
-    chunks: Box<[ChunkEntry]>,
+    chunks: Box<[ChunkPlace]>,
+    groups: Groups,
+}
+
+/// Where a chunk lies in its block.
+#[derive(Clone, Copy, Debug)]
+struct ChunkPlace {
+    series_start: u32,
+    series_bytes: u16,
+    class: SlotClass,
+    /// What follows the series.
+    head: u32,
+}
+
+impl ChunkPlace {
+    /// The same in neighbours of one series and class alone.
+    fn group(self) -> (u32, SlotClass) {
+        (self.series_start, self.class)
+    }
+    fn series(self, arena: &[u8]) -> &[u8] {
+        let start = self.series_start as usize;
+        arena.get(start..start + usize::from(self.series_bytes)).unwrap_or_default()
+    }
 }
 
 impl Block {
@@ -71,17 +96,17 @@ impl Block {
         if stored != computed {
             return Err(Corruption::checksum(file, handle.offset, stored, computed).into());
         }
-        let (series, entries) =
+        let reader =
             decode_chunks(chunks).map_err(|(offset, error)| damaged(offset, "a chunk", error.to_string()))?;
-        Ok(Self { file: file.into(), offset: handle.offset, bytes: bytes.into(), series, chunks: entries })
+        let groups = Groups::of(&reader.chunks, &reader.series, reader.groups);
+        let (series, chunks) = (reader.series.into(), reader.chunks.into());
+        Ok(Self { file: file.into(), offset: handle.offset, bytes: bytes.into(), series, chunks, groups })
     }
     /// Bytes of memory held.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.bytes.len()
-            + self.series.len()
-            + self.chunks.iter().map(ChunkEntry::memory_bytes).sum::<usize>()
+        let places = self.chunks.len() * size_of::<ChunkPlace>() + self.groups.memory_bytes();
+        size_of::<Self>() + self.file.as_os_str().len() + self.bytes.len() + self.series.len() + places
     }
     /// Chunks; at least one.
     #[must_use]
@@ -94,8 +119,8 @@ impl Block {
     /// When `index` is out of range.
     #[must_use]
     pub fn chunk(&self, index: usize) -> ChunkHeader<'_> {
-        let entry = self.entry(index);
-        entry.header(self.series_of(entry))
+        let place = self.place(index);
+        self.head(place).header(place.series(&self.series))
     }
     /// Appends the entries of chunk `index` to `out`, which is not cleared first.
     ///
@@ -105,43 +130,93 @@ impl Block {
     /// # Panics
     /// When `index` is out of range.
     pub fn decode_chunk(&self, index: usize, out: &mut Columns) -> Result<(), TableError> {
-        let entry = self.entry(index);
-        entry.decode_entries(&self.bytes, out).map_err(|error| {
-            let offset = self.offset + u64::from(entry.body.start);
+        let place = self.place(index);
+        let head = self.head(place);
+        head.decode_entries(self.bytes_at_head(place), out).map_err(|error| {
+            let offset = self.offset + u64::from(place.head) + u64::from(head.body_start());
             Corruption::new(&*self.file, offset, "the columns of a chunk", error.to_string()).into()
         })
     }
-    /// Chunks of this series and class; empty, at the place where they would be, when there are none.
+    /// Chunks of this series and class; empty when there are none.
     #[must_use]
     pub fn find(&self, series: &[u8], class: SlotClass) -> Range<usize> {
-        let start =
-            self.chunks.partition_point(|entry| (self.series_of(entry), entry.class) < (series, class));
-        let end =
-            self.chunks.partition_point(|entry| (self.series_of(entry), entry.class) <= (series, class));
-        start..end
+        let is_wanted = |place: &ChunkPlace| place.class == class && place.series(&self.series) == series;
+        let at = |index: usize| self.chunks.get(index).is_some_and(is_wanted);
+        let Some(start) = self.groups.find(hash(series, class), at) else { return 0..0 };
+        let more =
+            self.chunks.get(start + 1..).unwrap_or_default().iter().take_while(|place| is_wanted(place));
+        start..start + 1 + more.count()
     }
-    fn entry(&self, index: usize) -> &ChunkEntry {
-        self.chunks.get(index).expect("callers stay below chunk_count")
+    /// First chunk that is not below this series and class; `chunk_count()` when there is none.
+    #[must_use]
+    pub fn seek(&self, series: &[u8], class: SlotClass) -> usize {
+        self.chunks.partition_point(|place| (place.series(&self.series), place.class) < (series, class))
     }
-    fn series_of(&self, entry: &ChunkEntry) -> &[u8] {
-        self.series.get(entry.series.start as usize..entry.series.end as usize).unwrap_or_default()
+    fn place(&self, index: usize) -> ChunkPlace {
+        *self.chunks.get(index).expect("callers stay below chunk_count")
+    }
+    fn head(&self, place: ChunkPlace) -> ChunkHead {
+        let mut reader = Reader::new(self.bytes_at_head(place));
+        ChunkHead::decode(&mut reader).expect("headers were verified when the block was decoded")
+    }
+    fn bytes_at_head(&self, place: ChunkPlace) -> &[u8] {
+        self.bytes.get(place.head as usize..self.bytes.len() - CRC_BYTES).unwrap_or_default()
     }
 }
 
-type Chunks = (Box<[u8]>, Box<[ChunkEntry]>);
+/// Finds the chunks of a series without comparing series on the way: an open hash table of the first chunk of each
+/// (series, class). A search by halves would miss the processor's cache at every step.
+#[derive(Debug)]
+struct Groups {
+    /// Number of a chunk plus 1; 0 is free. At least half of them are.
+    slots: Box<[u16]>,
+}
+
+impl Groups {
+    /// Of chunks that make up `count` groups.
+    fn of(chunks: &[ChunkPlace], arena: &[u8], count: usize) -> Self {
+        let mut slots = vec![0; (2 * count).next_power_of_two()];
+        let mut last = None;
+        for (number, place) in (1..).zip(chunks) {
+            if last.replace(place.group()) == Some(place.group()) {
+                continue;
+            }
+            let hash = hash(place.series(arena), place.class);
+            let free = probes(hash, slots.len()).find(|slot| slots.get(*slot) == Some(&0));
+            let slot = free.and_then(|slot| slots.get_mut(slot));
+            *slot.expect("half of the slots stay free") = number;
+        }
+        Self { slots: slots.into() }
+    }
+    /// The first chunk with this hash that `is_wanted`.
+    fn find(&self, hash: u64, is_wanted: impl Fn(usize) -> bool) -> Option<usize> {
+        let numbers = probes(hash, self.slots.len()).filter_map(|slot| self.slots.get(slot));
+        let filled = numbers.map_while(|number| usize::from(*number).checked_sub(1));
+        filled.into_iter().find(|chunk| is_wanted(*chunk))
+    }
+    fn memory_bytes(&self) -> usize {
+        self.slots.len() * size_of::<u16>()
+    }
+}
+
+/// Slots where a hash may lie, in the order to look at them; `count` is a power of two.
+#[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
+fn probes(hash: u64, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |step| (hash as usize).wrapping_add(step) & (count - 1))
+}
 
 /// Reads all chunk headers and checks their order; an error comes with its place.
-fn decode_chunks(bytes: &[u8]) -> Result<Chunks, (usize, ColumnError)> {
+fn decode_chunks(bytes: &[u8]) -> Result<ChunkReader, (usize, ColumnError)> {
     let mut reader = Reader::new(bytes);
-    let mut chunks = ChunkReader::default();
+    let mut chunks = ChunkReader::sized_for(bytes.len());
     while reader.left() > 0 {
         let offset = reader.offset();
         chunks.next(&mut reader).map_err(|error| (offset, error))?;
     }
-    if chunks.entries.is_empty() {
+    if chunks.chunks.is_empty() {
         return Err((0, ColumnError::Inconsistent("an empty block")));
     }
-    Ok((chunks.series.into(), chunks.entries.into()))
+    Ok(chunks)
 }
 
 /// Length of the block of `table` that starts at `offset` of its file, where nothing but its bytes tells: the chunks
@@ -165,62 +240,76 @@ pub(super) fn block_bytes_at(table: TableId, offset: u64, bytes: &[u8]) -> Optio
 #[derive(Default)]
 struct ChunkReader {
     series: Vec<u8>,
-    entries: Vec<ChunkEntry>,
+    chunks: Vec<ChunkPlace>,
+    /// Series and classes so far.
+    groups: usize,
+    /// Time of the last entry so far.
+    last_time: i64,
 }
 
 impl ChunkReader {
+    /// One that seldom grows while it reads a block of so many bytes.
+    fn sized_for(bytes: usize) -> Self {
+        let bytes = bytes.min(BLOCK_BYTES_TARGET);
+        Self {
+            series: Vec::with_capacity(bytes / 4),
+            chunks: Vec::with_capacity(bytes / 64),
+            ..Self::default()
+        }
+    }
     fn next(&mut self, reader: &mut Reader<'_>) -> Result<(), ColumnError> {
-        let previous = self.entries.last();
-        let place = decode_series(reader, &mut self.series, previous.map(|entry| entry.series.clone()))?;
-        let entry = ChunkEntry::decode(reader, place)?;
-        if previous.is_some_and(|previous| !follows(&self.series, previous, &entry)) {
-            return Err(ColumnError::Inconsistent("chunks out of order"));
+        let previous = self.chunks.last().copied();
+        let (series_start, series_bytes) = self.read_series(reader, previous)?;
+        let head_at = reader.offset();
+        let head = ChunkHead::decode(reader)?;
+        let bad = ColumnError::Inconsistent;
+        if self.chunks.len() == CHUNKS_MAX {
+            return Err(bad("more chunks than a block may hold"));
         }
-        if self.entries.len() == CHUNKS_MAX {
-            return Err(ColumnError::Inconsistent("more chunks than a block may hold"));
+        let head_at = u32::try_from(head_at).map_err(|_| bad("a block of more than 4 GiB"))?;
+        let place = ChunkPlace { series_start, series_bytes, class: head.class, head: head_at };
+        let same_group = previous.is_some_and(|previous| previous.group() == place.group());
+        let ascends = previous.is_none_or(|previous| {
+            let key = |place: ChunkPlace| (place.series(&self.series), place.class);
+            if same_group { self.last_time <= head.first_time } else { key(previous) < key(place) }
+        });
+        if !ascends {
+            return Err(bad("chunks out of order"));
         }
-        self.entries.push(entry);
+        self.groups += usize::from(!same_group);
+        self.last_time = head.last_time;
+        self.chunks.push(place);
         Ok(())
     }
-}
-
-/// Reads a chunk's series; returns its place in the arena, shared with the chunk before when it is the same.
-#[expect(clippy::cast_possible_truncation, reason = "the arena stays below SERIES_BYTES_TOTAL_MAX")]
-fn decode_series(
-    reader: &mut Reader<'_>,
-    arena: &mut Vec<u8>,
-    previous: Option<Range<u32>>,
-) -> Result<Range<u32>, ColumnError> {
-    let previous = previous.unwrap_or(0..0);
-    let shared = reader.count(previous.len())?;
-    let suffix = reader.prefixed()?;
-    if suffix.is_empty() && shared == previous.len() && shared > 0 {
-        return Ok(previous);
-    }
-    let start = arena.len();
-    let shared = previous.start as usize..previous.start as usize + shared;
-    if start + shared.len() + suffix.len() > SERIES_BYTES_TOTAL_MAX {
-        return Err(ColumnError::Inconsistent("more series than a block may hold"));
-    }
-    if shared.end > arena.len() {
-        return Err(ColumnError::Inconsistent("a series that shares what is not there"));
-    }
-    arena.extend_from_within(shared);
-    arena.extend_from_slice(suffix);
-    if is_series(arena.get(start..).unwrap_or_default()) {
-        Ok(start as u32..arena.len() as u32)
-    } else {
-        Err(ColumnError::Inconsistent("a series of 0 bytes or of too many"))
-    }
-}
-
-fn follows(series: &[u8], previous: &ChunkEntry, next: &ChunkEntry) -> bool {
-    let key = |entry: &ChunkEntry| {
-        (series.get(entry.series.start as usize..entry.series.end as usize).unwrap_or_default(), entry.class)
-    };
-    match key(previous).cmp(&key(next)) {
-        std::cmp::Ordering::Less => true,
-        std::cmp::Ordering::Equal => previous.last_time <= next.first_time,
-        std::cmp::Ordering::Greater => false,
+    /// Reads a chunk's series; returns its place in the arena, shared with the chunk before when it is the same.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the arena stays below SERIES_BYTES_TOTAL_MAX, a series below SERIES_BYTES_MAX"
+    )]
+    fn read_series(
+        &mut self,
+        reader: &mut Reader<'_>,
+        previous: Option<ChunkPlace>,
+    ) -> Result<(u32, u16), ColumnError> {
+        let (last_start, last_bytes) =
+            previous.map_or((0, 0), |place| (place.series_start, place.series_bytes));
+        let shared = reader.count(usize::from(last_bytes))?;
+        let suffix = reader.prefixed()?;
+        if suffix.is_empty() && shared == usize::from(last_bytes) && shared > 0 {
+            return Ok((last_start, last_bytes));
+        }
+        let start = self.series.len();
+        if start + shared + suffix.len() > SERIES_BYTES_TOTAL_MAX {
+            return Err(ColumnError::Inconsistent("more series than a block may hold"));
+        }
+        let shared = last_start as usize..last_start as usize + shared;
+        self.series.extend_from_within(shared);
+        self.series.extend_from_slice(suffix);
+        let series = self.series.get(start..).unwrap_or_default();
+        if is_series(series) {
+            Ok((start as u32, series.len() as u16))
+        } else {
+            Err(ColumnError::Inconsistent("a series of 0 bytes or of too many"))
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::bloom::{self, Bloom};
 use super::chunk::{is_series, shared_prefix};
 use super::error::TableError;
 use super::footer::{FOOTER_BYTES, Footer};
+use super::heads::Heads;
 use super::meta::{TableMeta, put_bytes, put_key_range, read_key_range};
 use crate::encoding::{Corruption, ReadError, Reader, checksum, put_varint, put_zigzag};
 use crate::limits::{BLOCK_BYTES_MAX, SERIES_BYTES_MAX};
@@ -213,6 +214,8 @@ pub(super) fn decode_range_deletes(bytes: &[u8]) -> Result<Box<[RangeDelete]>, I
 pub struct TableIndex {
     table: TableId,
     blocks: BlockIndex,
+    /// Of the last series of every block.
+    heads: Heads,
     bloom: Bloom,
     range_deletes: Box<[RangeDelete]>,
 }
@@ -258,7 +261,8 @@ impl TableIndex {
         if told != stands || meta.range_deletes != range_deletes.len() as u64 {
             return Err(damaged(properties, "properties that agree with the footer", "others".into()));
         }
-        Ok((Self { table: footer.table, blocks, bloom: filter, range_deletes }, meta))
+        let heads = Heads::of(blocks.entries.iter().map(|entry| blocks.series(&entry.last)));
+        Ok((Self { table: footer.table, blocks, heads, bloom: filter, range_deletes }, meta))
     }
     /// The table's id, as its file says.
     #[must_use]
@@ -305,9 +309,11 @@ impl TableIndex {
     /// `block_count()` when there is none. Versions of one slot may go on in the blocks that follow.
     #[must_use]
     pub fn seek(&self, series: &[u8], slot: Slot) -> usize {
-        self.blocks
-            .entries
-            .partition_point(|entry| (self.blocks.series(&entry.last), entry.last_slot) < (series, slot))
+        let range = self.heads.range(series);
+        let open = self.blocks.entries.get(range.clone()).unwrap_or_default();
+        let is_below =
+            |entry: &BlockEntry| (self.blocks.series(&entry.last), entry.last_slot) < (series, slot);
+        range.start + open.partition_point(is_below)
     }
     /// The table's range deletes, ascending by the start of their keys.
     #[must_use]
@@ -318,7 +324,8 @@ impl TableIndex {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let deletes: usize = self.range_deletes.iter().map(RangeDelete::memory_bytes).sum();
-        size_of::<Self>() + self.blocks.memory_bytes() + self.bloom.memory_bytes() + deletes
+        let search = self.blocks.memory_bytes() + self.heads.memory_bytes() + self.bloom.memory_bytes();
+        size_of::<Self>() + search + deletes
     }
     fn entry(&self, index: usize) -> &BlockEntry {
         self.blocks.entries.get(index).expect("callers stay below block_count")

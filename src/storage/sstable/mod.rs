@@ -3,7 +3,7 @@
 //! ```text
 //! file     block 0 .. block n-1 | index | bloom | range deletes | properties | footer (fixed size, last)
 //! block    about 16 KiB of chunks; the unit of I/O, of checksums and of caching              (block.rs)
-//! chunk    up to 1024 entries of one series, slot class and value type, as columns           (chunk.rs, codec/)
+//! chunk    up to 1024 entries of one series, slot class and value type, as columns           (chunk/, codec/)
 //! index    offset, length, first and last (series, slot) of every block                      (index.rs)
 //! bloom    over (series, slot class): most lookups of what a table does not hold read nothing (bloom.rs)
 //! range deletes, properties (a `TableMeta`), footer                              (index.rs, meta.rs, footer.rs)
@@ -20,6 +20,7 @@ mod chunk;
 mod codec;
 mod error;
 mod footer;
+mod heads;
 mod index;
 mod meta;
 mod owner;

@@ -266,6 +266,23 @@ impl SimDisk {
         self.forget_unreachable();
         Ok(())
     }
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    /// `ENOENT`; `EEXIST`; `EPERM` for a directory.
+    pub fn link(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
+        let (directory, old) = self.split(from)?;
+        let node = self.names.get(directory, old).ok_or(ENOENT)?;
+        if matches!(self.nodes.get(&node).map(|node| &node.kind), Some(NodeKind::Directory)) {
+            return Err(Errno(libc::EPERM));
+        }
+        let (directory, new) = self.split(to)?;
+        if self.names.get(directory, new).is_some() {
+            return Err(Errno(libc::EEXIST));
+        }
+        self.names.link(directory, new, node);
+        Ok(())
+    }
     /// Removes a file's name.
     ///
     /// # Errors

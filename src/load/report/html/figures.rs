@@ -4,7 +4,7 @@ use super::markup::{escape, table};
 use super::{NamedRun, run_class};
 use crate::load::report::description;
 use crate::load::report::number::{count, figure, figure_or_dash, printable, rate, short, utc};
-use crate::load::report::percentiles::Percentiles;
+use crate::load::report::percentiles::{LatencyUnit, Percentiles};
 use crate::load::report::totals::{Line, lines, total_of};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -104,7 +104,12 @@ fn latencies<'a, 'b: 'a>(
     for line in lines {
         let histogram = of(line);
         let mean = figure_or_dash(histogram.summary().mean);
-        rows.push([line.name.to_owned(), mean].into_iter().chain(percentiles.figures(histogram)).collect());
+        rows.push(
+            [line.name.to_owned(), mean]
+                .into_iter()
+                .chain(percentiles.figures(histogram, LatencyUnit::default()))
+                .collect(),
+        );
     }
     table(caption, &rows)
 }
