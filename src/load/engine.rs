@@ -8,7 +8,7 @@
 //! Near a due time the thread spins, because a sleep would end late; time spent so is not counted as work.
 
 use super::connection::{Complete, Connection, Pending};
-use super::journal::JournalWriter;
+use super::journal::{Acknowledged, JournalWriter};
 use super::recorder::{Amounts, Answered, Recorder};
 use super::schedule::Schedule;
 use super::wire::SCAN_CREDIT;
@@ -478,7 +478,8 @@ impl Engine {
             if complete.failed {
                 failed_op = Some(op);
             } else if let (Some(journal), true) = (journal.as_mut(), written.is_some()) {
-                complete.sequences().for_each(|sequence| journal.acknowledged(sequence));
+                let writes = complete.sequences();
+                writes.for_each(|sequence| journal.acknowledged(Acknowledged { sequence, sent_ns, done_ns }));
             }
             let answered = Answered { op, failed: complete.failed, intended_ns, sent_ns, done_ns };
             let Complete { values, bytes_received, .. } = *complete;

@@ -1,8 +1,9 @@
 //! The journal of acknowledged writes: what a server must still hold after a crash.
 //!
-//! A text file: a line with the workload's options as JSON, then the number of each acknowledged write, one a line, in
-//! order of acknowledgement. The numbers alone are enough: the options make each write again. Lines are written when a
-//! few kilobytes have gathered and at the end; several threads append to one file, whole lines at a time.
+//! A text file: a line with the workload's options as JSON, then a line for each acknowledged write: its number, when it
+//! was sent and when it was acknowledged, in nanoseconds of one clock. The options make each write again; the times say
+//! which writes of a key were under way together, so that either may have been the last. Lines are written when a few
+//! kilobytes have gathered and at the end; several threads append to one file, whole lines at a time.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const GATHER_BYTES: usize = 4 << 10;
 
 /// First line's start.
-pub(super) const MAGIC_LINE: &str = "tskv bench journal 1 ";
+pub(super) const MAGIC_LINE: &str = "tskv bench journal 2 ";
 
 /// The file, shared by the threads of a run.
 #[derive(Clone, Debug)]
@@ -45,10 +46,13 @@ pub(super) struct JournalWriter {
 
 impl JournalWriter {
     /// Takes note of an acknowledged write.
-    pub(super) fn acknowledged(&mut self, sequence: u64) {
+    pub(super) fn acknowledged(&mut self, write: Acknowledged) {
+        let Acknowledged { sequence, sent_ns, done_ns } = write;
         let mut buffer = itoa::Buffer::new();
-        self.gathered.extend_from_slice(buffer.format(sequence).as_bytes());
-        self.gathered.push(b'\n');
+        for (number, end) in [(sequence, b' '), (sent_ns, b' '), (done_ns, b'\n')] {
+            self.gathered.extend_from_slice(buffer.format(number).as_bytes());
+            self.gathered.push(end);
+        }
         if self.gathered.len() >= GATHER_BYTES {
             let written = self.write();
             self.failure = self.failure.take().or(written.err());
@@ -70,12 +74,31 @@ impl JournalWriter {
     }
 }
 
+/// An acknowledged write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Acknowledged {
+    /// Its number.
+    pub(super) sequence: u64,
+    /// Not later than it left.
+    pub(super) sent_ns: u64,
+    /// Not earlier than its acknowledgement came.
+    pub(super) done_ns: u64,
+}
+
+impl Acknowledged {
+    fn parse(line: &str) -> Option<Self> {
+        let mut numbers = line.split(' ').map(|word| word.parse().ok());
+        let (sequence, sent_ns, done_ns) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        numbers.next().is_none().then_some(Self { sequence, sent_ns, done_ns })
+    }
+}
+
 /// A journal that was read back.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Journal {
     pub(super) options: String,
-    /// Acknowledged writes, ascending.
-    pub(super) acknowledged: Vec<u64>,
+    /// Acknowledged writes, by ascending number.
+    pub(super) acknowledged: Vec<Acknowledged>,
 }
 
 impl Journal {
@@ -93,10 +116,9 @@ impl Journal {
             .ok_or_else(|| format!("{}: this is no journal of tskv bench", path.display()))?;
         let mut acknowledged = Vec::new();
         for (index, line) in lines.enumerate() {
-            let sequence = line
-                .parse()
-                .map_err(|_| format!("{}, line {}: '{line}' is no number", path.display(), index + 2))?;
-            acknowledged.push(sequence);
+            acknowledged.push(Acknowledged::parse(line).ok_or_else(|| {
+                format!("{}, line {}: '{line}' is no acknowledged write", path.display(), index + 2)
+            })?);
         }
         acknowledged.sort_unstable();
         Ok(Self { options: options.to_owned(), acknowledged })
@@ -114,15 +136,23 @@ mod tests {
         let path = directory.path().join("journal");
         let file = JournalFile::create(&path, "{}").unwrap();
         let mut writers = [file.writer(), file.writer()];
+        let write = |sequence| Acknowledged { sequence, sent_ns: 10 * sequence, done_ns: 10 * sequence + 7 };
         for sequence in 0..5_000 {
-            writers[usize::try_from(sequence % 2).unwrap()].acknowledged(sequence);
+            writers[usize::try_from(sequence % 2).unwrap()].acknowledged(write(sequence));
         }
         writers.iter_mut().for_each(|writer| writer.flush().unwrap());
         let mut torn = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
         torn.write_all(b"99").unwrap();
         let journal = Journal::read(&path).unwrap();
-        assert_eq!(journal, Journal { options: "{}".to_owned(), acknowledged: (0..5_000).collect() });
-        std::fs::write(&path, "other\n1\n").unwrap();
-        assert!(Journal::read(&path).is_err());
+        let acknowledged = (0..5_000).map(write).collect();
+        assert_eq!(journal, Journal { options: "{}".to_owned(), acknowledged });
+        for bad in [
+            "other\n1 2 3\n".to_owned(),
+            format!("{MAGIC_LINE}{{}}\n1 2\n"),
+            format!("{MAGIC_LINE}{{}}\n1 2 3 4\n"),
+        ] {
+            std::fs::write(&path, &bad).unwrap();
+            assert!(Journal::read(&path).is_err(), "{bad}");
+        }
     }
 }

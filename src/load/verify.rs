@@ -1,11 +1,12 @@
 //! Reading back what a journal says was acknowledged.
 //!
 //! The journal names the writes by number; the workload's options make each of them again. Samples have a slot of their
-//! own, so each must be there with its value. A string key may have been written again later, acknowledged or not:
-//! what must be there is the last acknowledged write, or a newer one of the same key.
+//! own, so each must be there with its value. A string key is written again and again: what must be there is a write of it
+//! that none replaced for certain, which is to say that no other was sent after it had been acknowledged. Of writes that
+//! were under way together either may have been the last, and one that was never acknowledged may have come at any time.
 
 use super::error::LoadError;
-use super::journal::Journal;
+use super::journal::{Acknowledged, Journal};
 use super::random::{draw, unit};
 use super::resp_client::{RespClient, RespValue};
 use super::schedule::Share;
@@ -69,7 +70,7 @@ pub fn verify(journal: &Path, target: &Target, share: f64) -> Result<Verificatio
     let mut found = Verification { writes, ..Verification::default() };
     // Strings are chosen by key, below: an older write of a key cannot be found any more.
     if !matches!(&header.workload, WorkloadOptions::Kv(KvOptions { dialect: Dialect::Strings, .. })) {
-        acknowledged.retain(|sequence| is_chosen(*sequence, share));
+        acknowledged.retain(|write| is_chosen(write.sequence, share));
     }
     match &header.workload {
         WorkloadOptions::Kv(options) => {
@@ -151,13 +152,13 @@ fn value_of(reply: &RespValue) -> Option<f64> {
 fn verify_samples(
     target: &Target,
     options: &KvOptions,
-    acknowledged: &[u64],
+    acknowledged: &[Acknowledged],
     found: &mut Verification,
 ) -> Result<(), LoadError> {
     let mut reader = Reader::open(target)?;
     let workload = KvWorkload::new(options, Share { thread: 0, threads: 1 });
     let (mut name, mut bytes) = (Vec::new(), Vec::new());
-    for sequence in acknowledged {
+    for Acknowledged { sequence, .. } in acknowledged {
         let KvWrite { key, time } = workload.write_of(*sequence);
         workload.name_of(key, &mut name);
         let expected = workload.native_value(*sequence, &mut bytes);
@@ -170,16 +171,20 @@ fn verify_samples(
 fn verify_strings(
     target: &Target,
     options: &KvOptions,
-    acknowledged: &[u64],
+    acknowledged: &[Acknowledged],
     share: f64,
     found: &mut Verification,
 ) -> Result<(), LoadError> {
     let mut client = target.resp_client()?;
     let workload = KvWorkload::new(options, Share { thread: 0, threads: 1 });
-    let newest: BTreeMap<u64, u64> =
-        acknowledged.iter().map(|sequence| (workload.key_of(*sequence), *sequence)).collect();
+    // Of each key, the write that was sent last.
+    let mut last: BTreeMap<u64, Acknowledged> = BTreeMap::new();
+    for write in acknowledged {
+        let kept = last.entry(workload.key_of(write.sequence)).or_insert(*write);
+        *kept = if write.sent_ns >= kept.sent_ns { *write } else { *kept };
+    }
     let (mut name, mut value) = (Vec::new(), Vec::new());
-    for (key, sequence) in newest.into_iter().filter(|(key, _)| is_chosen(*key, share)) {
+    for (key, last) in last.into_iter().filter(|(key, _)| is_chosen(*key, share)) {
         workload.name_of(key, &mut name);
         let reply = client.call(&[b"GET", &name])?;
         let stored = match reply {
@@ -188,18 +193,26 @@ fn verify_strings(
         };
         let is_there = sequence_of(&stored).is_some_and(|written| {
             workload.put_value(written, &mut value);
-            written >= sequence && workload.key_of(written) == key && value == stored
+            may_be_last(written, acknowledged, last) && workload.key_of(written) == key && value == stored
         });
-        found.check(is_there, || format!("{} (write {sequence} or a newer one)", name.escape_ascii()));
+        let sequence = last.sequence;
+        found.check(is_there, || format!("{} (write {sequence} or a later one)", name.escape_ascii()));
     }
     Ok(())
+}
+
+/// Whether write number `written` of a key may be what a store holds after `last`, the write of that key that was sent
+/// last of all that are acknowledged. `acknowledged` is sorted by number.
+fn may_be_last(written: u64, acknowledged: &[Acknowledged], last: Acknowledged) -> bool {
+    let known = acknowledged.binary_search_by_key(&written, |write| write.sequence);
+    known.map_or(true, |at| acknowledged[at].done_ns >= last.sent_ns)
 }
 
 fn verify_rows(
     target: &Target,
     options: &TsbsOptions,
     threads: u64,
-    acknowledged: &[u64],
+    acknowledged: &[Acknowledged],
     found: &mut Verification,
 ) -> Result<(), LoadError> {
     let mut reader = Reader::open(target)?;
@@ -207,10 +220,11 @@ fn verify_rows(
     let mut name = Vec::new();
     for thread in 0..threads {
         let mut workload = TsbsWorkload::new(options, Share { thread, threads });
-        let mut left = acknowledged.iter().filter(|sequence| **sequence % threads == thread).peekable();
+        let sequences = acknowledged.iter().map(|write| write.sequence);
+        let mut left = sequences.filter(|sequence| sequence % threads == thread).peekable();
         while left.peek().is_some() {
             let Some((sequence, samples)) = workload.next_batch() else { break };
-            if left.next_if(|next| **next == sequence).is_none() {
+            if left.next_if_eq(&sequence).is_none() {
                 continue;
             }
             for sample in samples {
@@ -223,4 +237,20 @@ fn verify_rows(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_writes_that_were_under_way_together_may_end_in_either_order() {
+        // A rule that is too lax misses a store that forgets; one that is too strict calls a sound store a liar.
+        let write = |sequence, sent_ns, done_ns| Acknowledged { sequence, sent_ns, done_ns };
+        let (slow, quick, later) = (write(1, 0, 10), write(2, 5, 8), write(4, 20, 30));
+        let judged = |last, written| may_be_last(written, &[slow, quick, later], last);
+        assert!(judged(quick, 1) && judged(quick, 2), "the slow one may have come behind the quick one");
+        assert!(!judged(later, 1) && !judged(later, 2), "both had ended when the last one was sent");
+        assert!(judged(later, 4) && judged(later, 3), "one that was never acknowledged may have come last");
+    }
 }
