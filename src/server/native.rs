@@ -74,6 +74,7 @@ impl Desk<'_> {
             | Request::Flush
             | Request::Compact
             | Request::Routes
+            | Request::Checkpoint { .. }
             | Request::Move { .. } => false,
         };
         if is_held {
