@@ -187,18 +187,18 @@ fn try_one(store: &Rotting, number: usize, file: &Path, trouble: &Trouble) -> Re
     }
 }
 
-/// The files that stand for their kinds: the first and the last of each.
+/// The files that stand for their kinds: the first and the last manifest and table, and every log segment.
 fn victims(data: &Path) -> Vec<PathBuf> {
     let mut found = vec!["CURRENT".into(), "LOCK".into(), "ballast".into()];
     for folder in ["manifest", "wal", "tables"] {
         let mut names: Vec<_> =
             std::fs::read_dir(data.join(folder)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        found.extend(
-            [names.first(), names.last()].into_iter().flatten().map(|name| Path::new(folder).join(name)),
-        );
+        if folder != "wal" && names.len() > 2 {
+            names.drain(1..names.len() - 1);
+        }
+        found.extend(names.iter().map(|name| Path::new(folder).join(name)));
     }
-    found.dedup();
     found
 }
 
@@ -224,13 +224,22 @@ fn troubles(store: &Rotting, file: &Path, has_devices: bool) -> Vec<Trouble> {
     let other = if foreign.exists() {
         file.to_owned()
     } else {
-        let folder = file.parent().unwrap();
-        let first = std::fs::read_dir(store.path("other").join(folder)).unwrap().next().unwrap().unwrap();
-        folder.join(first.file_name())
+        written_of_folder(&store.path("other"), file.parent().unwrap())
     };
     mutations.push(Mutation::Become { other, whose: "foreign" });
     found.extend(mutations.into_iter().map(Trouble::Bytes));
     found
+}
+
+/// A file of the folder that was written to. A log segment that stands ready is all zeros, and zeros in the place of a
+/// stream's newest segment are what a crash before its first write leaves: nothing bears witness to more.
+fn written_of_folder(store: &Path, folder: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(store.join(folder)).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| folder.join(entry.unwrap().file_name())).collect();
+    names.sort();
+    let is_written =
+        |name: &&PathBuf| std::fs::read(store.join(name)).unwrap().iter().take(8).any(|byte| *byte != 0);
+    names.iter().find(is_written).unwrap().clone()
 }
 
 #[test]
