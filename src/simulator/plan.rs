@@ -362,14 +362,18 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 /// Whether a seed has retention at all is drawn by the dice of this life, which no run has.
 const SEED_LIFE: u64 = 1 << 20;
 
+/// Whether lives of a seed may have a retention.
+pub(super) fn has_retention(seed: u64) -> bool {
+    FaultKind::Retention.dice(seed, SEED_LIFE).chance(1, 4)
+}
+
 /// Where the cutoff lies in a life of a seed with retention, and dice for more: mostly among the samples.
 fn draw_cutoff(faults: FaultSet, seed: u64, life: u64) -> Option<(i64, Rng)> {
-    let is_drawn = FaultKind::Retention.dice(seed, SEED_LIFE).chance(1, 4);
     let mut dice = FaultKind::Retention.dice(seed, life);
     let has_some = dice.chance(4, 5);
     let place = dice.below(TIMES * 3 / 4 * TIME_STEP.unsigned_abs()).cast_signed();
     let cutoff = place - TIMES.cast_signed() / 2 * TIME_STEP;
-    (faults.has(FaultKind::Retention) && is_drawn && has_some).then_some((cutoff, dice))
+    (faults.has(FaultKind::Retention) && has_retention(seed) && has_some).then_some((cutoff, dice))
 }
 
 /// A call on some kind of file that fails, after up to `after_max` that do not.
