@@ -30,6 +30,7 @@ declare -A SUITES=(
     [failed-sync]='G8 disks a_failed_sync_of_the_log'
     [full]='G9 disks a_flush_that_finds_room'
     [retention]='G17 lib tests::retention::'
+    [moves]='I6 lib every_fault_strikes'
     [contract]='G12 backend_contract uring'
 )
 # A bug, and the suites of which each must catch it: those of the goals that name it, and more.
@@ -49,6 +50,8 @@ BUGS=(
     'seal-without-sync wal-cuts'
     'statistics-despite-others node'
     'first-for-newest node'
+    'route-without-fence moves'
+    'hand-over-without-sync moves'
 )
 
 # Runs a suite; the environment says which bug is in force.

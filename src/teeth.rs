@@ -39,6 +39,14 @@ pub(crate) enum Bug {
     StatisticsDespiteOthers,
     /// A scan for the newest of each series takes the first sample that it meets.
     FirstForNewest,
+    /// A range of keys is handed over, and its new route used, while requests by the old one are still on their way.
+    RouteWithoutFence,
+    /// A shard goes on with its own seqnos, whatever it takes over and whatever messages carry.
+    SkipSeqnoRaise,
+    /// A shard reads what its memtables and tables hold of keys that it does not own.
+    ReadOutsideClip,
+    /// A range of keys is handed over before the log that holds its writes is durable.
+    HandOverWithoutSync,
 }
 
 /// Whether the bug is in force.
@@ -87,7 +95,7 @@ fn by_environment(_bug: Bug) -> bool {
 
 /// What `TSKV_TEETH` may say.
 #[cfg(tskv_teeth)]
-const NAMES: [(&str, Bug); 15] = [
+const NAMES: [(&str, Bug); 19] = [
     ("skip-wal-sync", Bug::SkipWalSync),
     ("skip-dir-sync-after-rename", Bug::SkipDirSyncAfterRename),
     ("ack-before-sync", Bug::AckBeforeSync),
@@ -103,6 +111,10 @@ const NAMES: [(&str, Bug); 15] = [
     ("drop-too-early", Bug::DropTooEarly),
     ("statistics-despite-others", Bug::StatisticsDespiteOthers),
     ("first-for-newest", Bug::FirstForNewest),
+    ("route-without-fence", Bug::RouteWithoutFence),
+    ("skip-seqno-raise", Bug::SkipSeqnoRaise),
+    ("read-outside-clip", Bug::ReadOutsideClip),
+    ("hand-over-without-sync", Bug::HandOverWithoutSync),
 ];
 
 #[cfg(tskv_teeth)]
