@@ -7,14 +7,24 @@
 pub(super) const KEYS_MAX: usize = 512;
 /// Units of cost from one kept key to the next.
 const COST_BETWEEN: u64 = 16;
+/// Room that each place has from the start: keys that fit are noted without an allocation.
+const KEY_BYTES: usize = 64;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LoadSample {
     cost: u64,
-    /// Oldest first from `next` on, once all places are taken; their memory is used again.
-    keys: Vec<Vec<u8>>,
+    /// The first `used` of these places hold keys, the oldest from `next` on once all do.
+    places: Box<[Vec<u8>]>,
+    used: usize,
     next: usize,
+}
+
+impl Default for LoadSample {
+    fn default() -> Self {
+        let places = (0..KEYS_MAX).map(|_| Vec::with_capacity(KEY_BYTES)).collect();
+        Self { cost: 0, places, used: 0, next: 0 }
+    }
 }
 
 impl LoadSample {
@@ -24,13 +34,10 @@ impl LoadSample {
         if !self.cost.is_multiple_of(COST_BETWEEN) {
             return;
         }
-        match self.keys.get_mut(self.next) {
-            Some(place) => {
-                place.clear();
-                place.extend_from_slice(key);
-            }
-            None => self.keys.push(key.to_vec()),
-        }
+        let place = &mut self.places[self.next];
+        place.clear();
+        place.extend_from_slice(key);
+        self.used = self.used.max(self.next + 1);
         self.next = (self.next + 1) % KEYS_MAX;
     }
     /// Units spent so far.
@@ -39,12 +46,19 @@ impl LoadSample {
     }
     /// The keys that are kept, in no order that means anything.
     pub(super) fn keys(&self) -> &[Vec<u8>] {
-        &self.keys
+        &self.places[..self.used]
     }
     /// Forgets keys that are another shard's now.
     pub(super) fn retain(&mut self, is_own: impl Fn(&[u8]) -> bool) {
-        self.keys.retain(|key| is_own(key));
-        self.next = self.keys.len() % KEYS_MAX;
+        let mut kept = 0;
+        for place in 0..self.used {
+            if is_own(&self.places[place]) {
+                self.places.swap(kept, place);
+                kept += 1;
+            }
+        }
+        self.used = kept;
+        self.next = kept % KEYS_MAX;
     }
 }
 
