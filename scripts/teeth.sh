@@ -29,6 +29,7 @@ declare -A SUITES=(
     [failed-sync]='G8 disks a_failed_sync_of_the_log'
     [full]='G9 disks a_flush_that_finds_room'
     [retention]='G17 lib tests::retention::'
+    [moves]='I6 lib every_fault_strikes'
     [contract]='G12 backend_contract uring'
 )
 # A bug, and the suites of which each must catch it: those of the goals that name it, and more.
@@ -46,6 +47,8 @@ BUGS=(
     'forget-cutoff retention'
     'drop-too-early retention'
     'seal-without-sync wal-cuts'
+    'route-without-fence moves'
+    'hand-over-without-sync moves'
 )
 
 # Runs a suite; the environment says which bug is in force.

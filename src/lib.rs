@@ -56,7 +56,9 @@
 //! stretch of event time that a table covers. **version**: the set of tables a read sees. **edit**, **manifest**: the
 //! log of versions. **job**, **plan**: work off the cores. **op**, **completion**, **token**: the backend's words.
 //! **event**, **effect**: the shard's. **command**, **reply**: the client's. **turn**: one iteration of a loop.
-//! **cutoff**: samples before this time are gone for their age.
+//! **move**: of a boundary between two shards, and so of the keys between where it was and where it is; to **hold**
+//! keys is to send no command on them meanwhile, a **fence** says that none is on its way, and the **hand-over** makes them
+//! the neighbour's. **cutoff**: samples before this time are gone for their age.
 //! **horizon**: no entry below this seqno can come back or be seen by an old snapshot. **poisoned**: a stream that
 //! refuses writes after a failed log write or sync, until restart. Always `acked ≤ synced ≤ written` under
 //! `--sync always`.

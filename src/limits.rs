@@ -42,6 +42,9 @@ pub const FLUSH_TABLES_MAX: usize = 8;
 
 /// Frozen memtables waiting for their flush, per shard. Full: writes are delayed, then refused with BUSY.
 pub const MEMTABLES_FROZEN_MAX: usize = 4;
+/// Frozen memtables of other shards that a shard reads, because keys of theirs were handed over to it and they are not in
+/// tables yet. Full: it takes over no more keys until some are.
+pub const MEMTABLES_BORROWED_MAX: usize = 16;
 /// Default of `--memtable-bytes`, per shard.
 pub const MEMTABLE_BYTES_DEFAULT: usize = 48 << 20;
 /// Live WAL segments that one memtable may pin before it is frozen for age.

@@ -35,6 +35,14 @@ pub(crate) enum Bug {
     ForgetCutoff,
     /// A table is dropped for its age as soon as its first sample is too old.
     DropTooEarly,
+    /// A range of keys is handed over, and its new route used, while requests by the old one are still on their way.
+    RouteWithoutFence,
+    /// A shard goes on with its own seqnos, whatever it takes over and whatever messages carry.
+    SkipSeqnoRaise,
+    /// A shard reads what its memtables and tables hold of keys that it does not own.
+    ReadOutsideClip,
+    /// A range of keys is handed over before the log that holds its writes is durable.
+    HandOverWithoutSync,
 }
 
 /// Whether the bug is in force.
@@ -83,7 +91,7 @@ fn by_environment(_bug: Bug) -> bool {
 
 /// What `TSKV_TEETH` may say.
 #[cfg(tskv_teeth)]
-const NAMES: [(&str, Bug); 13] = [
+const NAMES: [(&str, Bug); 17] = [
     ("skip-wal-sync", Bug::SkipWalSync),
     ("skip-dir-sync-after-rename", Bug::SkipDirSyncAfterRename),
     ("ack-before-sync", Bug::AckBeforeSync),
@@ -97,6 +105,10 @@ const NAMES: [(&str, Bug); 13] = [
     ("believe-every-clock", Bug::BelieveEveryClock),
     ("forget-cutoff", Bug::ForgetCutoff),
     ("drop-too-early", Bug::DropTooEarly),
+    ("route-without-fence", Bug::RouteWithoutFence),
+    ("skip-seqno-raise", Bug::SkipSeqnoRaise),
+    ("read-outside-clip", Bug::ReadOutsideClip),
+    ("hand-over-without-sync", Bug::HandOverWithoutSync),
 ];
 
 #[cfg(tskv_teeth)]

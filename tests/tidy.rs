@@ -18,14 +18,17 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("model", &["limits"]),
     ("storage", &["model", "encoding", "limits", "teeth"]),
     ("protocol", &["model", "encoding", "limits"]),
-    ("shard", &["storage", "model", "buffer", "metrics", "limits"]),
+    ("shard", &["storage", "model", "buffer", "metrics", "limits", "teeth"]),
     ("io", &["buffer", "model", "limits", "teeth"]),
     ("jobs", &["storage", "model", "io", "encoding", "metrics", "limits", "teeth"]),
     // Two policies are parsed here and belong to those who keep them: the backend's kind and the sync policy.
     ("config", &["io", "storage", "model", "limits"]),
     (
         "server",
-        &["shard", "protocol", "jobs", "io", "storage", "model", "buffer", "config", "metrics", "limits"],
+        &[
+            "shard", "protocol", "jobs", "io", "storage", "model", "buffer", "config", "metrics", "limits",
+            "teeth",
+        ],
     ),
     ("client", &["protocol", "model", "limits"]),
     ("load", &["client", "protocol", "io", "model", "buffer", "metrics", "encoding", "limits"]),

@@ -74,6 +74,19 @@ Prints series,timestamp,value a line, without a header.")]
     Scan(ScanArgs),
     /// Show what the daemon is doing
     Stats(StatsArgs),
+    /// Show how the keys are split between shards, or move the boundaries
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  tskv shards                             boundaries, load, memory, the last moves and why
+  tskv shards move 0 cpu.m                shard 0 ends and shard 1 begins at cpu.m
+  tskv shards split-at cpu.d,cpu.m,mem    all boundaries of four shards, one move after the other
+
+A move copies no data and stops nobody: requests on the keys that change hands wait a moment. It gives
+up when those under way on them take longer than 50 ms, or a log has failed; nothing has happened
+then, and it may be tried again."
+    )]
+    Shards(ShardsArgs),
     /// Show slow requests and where their time went
     #[command(after_help = "Examples:
   tskv slowlog                            the last ten, newest first
@@ -316,6 +329,37 @@ pub(super) struct StatsArgs {
     /// Print name=value a line, for programs
     #[arg(long)]
     pub(super) fields: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShardsArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    #[command(subcommand)]
+    pub(super) action: Option<ShardsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ShardsAction {
+    /// Move one boundary
+    Move {
+        #[command(flatten)]
+        connect: Connect,
+        /// Which: the one between shard N and shard N + 1
+        #[arg(value_name = "N")]
+        boundary: u32,
+        /// First key of shard N + 1 from now on
+        #[arg(value_name = "KEY")]
+        key: OsString,
+    },
+    /// Move all boundaries
+    SplitAt {
+        #[command(flatten)]
+        connect: Connect,
+        /// First key of each shard but the first, ascending
+        #[arg(value_name = "KEY,…", value_delimiter = ',', required = true)]
+        keys: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]

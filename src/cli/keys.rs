@@ -160,7 +160,7 @@ pub(super) fn stats(args: &StatsArgs) -> Result<(), CliError> {
     print(|output| {
         for (name, value) in &pairs {
             match name.as_str() {
-                "summary" if args.fields => {}
+                "summary" | "shards" if args.fields => {}
                 "summary" => write!(output, "{value}")?,
                 name if args.fields => writeln!(output, "{name}={value}")?,
                 _ => {}

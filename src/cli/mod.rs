@@ -23,6 +23,7 @@ mod log_writer;
 mod output;
 mod repair;
 pub mod serve;
+mod shards;
 mod simulate;
 mod slowlog;
 
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Delete(args) => keys::delete(&args),
         Command::Scan(args) => keys::scan(&args),
         Command::Stats(args) => keys::stats(&args),
+        Command::Shards(args) => shards::shards(&args),
         Command::Slowlog(args) => slowlog::run(&args),
         Command::Flush(connect) => keys::flush(&connect),
         Command::Compact(connect) => keys::compact(&connect),

@@ -323,6 +323,14 @@ impl Client {
         self.call_patiently(&Request::Compact)
     }
 
+    /// Moves the boundary between shard `boundary` and the next one to `key`, while they serve.
+    ///
+    /// # Errors
+    /// When the key does not lie between the neighbouring boundaries, when another move is under way, when the shards
+    /// could not be brought to it within their patience (try again), or when the connection breaks.
+    pub fn move_boundary(&mut self, boundary: u32, key: &[u8]) -> Result<(), ClientError> {
+        self.call_done(&Request::Move { boundary, key })
+    }
     /// Makes a checkpoint in the server's data directory: a store of hard links to its tables, with all that was
     /// acknowledged before; returns when it is durable.
     ///

@@ -100,7 +100,7 @@ impl Server {
                 return;
             }
             Request::Stats => Response::Stats(vec![("a", "1"), ("b", "2")]),
-            Request::Flush | Request::Compact => Response::Done,
+            Request::Flush | Request::Compact | Request::Move { .. } => Response::Done,
             Request::Checkpoint { .. } => Response::Done,
             Request::Routes => Response::Failure { status: Status::Unsupported, message: "routes" },
         };

@@ -252,6 +252,21 @@ pub const FLAGS: &[Flag] = &[
         },
     },
     Flag {
+        name: "rebalance",
+        value_name: "on|off",
+        default: "off",
+        help: "Move the boundaries between shards to where the load is; off leaves them to `tskv shards`",
+        repeatable: false,
+        set: |config, values| {
+            config.rebalance = match first(values) {
+                "on" => true,
+                "off" => false,
+                other => return Err(format!("'{other}' is not one of on, off")),
+            };
+            Ok(())
+        },
+    },
+    Flag {
         name: "spin",
         value_name: "DURATION",
         default: "",

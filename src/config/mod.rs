@@ -69,6 +69,8 @@ pub struct Config {
     pub bloom_bits: u8,
     /// Where the key ranges of a new store are split; strictly ascending. Empty: computed from the data.
     pub split_at: Vec<Box<[u8]>>,
+    /// Boundaries between shards follow the load.
+    pub rebalance: bool,
     /// How long an idle core polls before it sleeps. `None`: tskv chooses.
     pub spin: Option<Duration>,
     /// What happens after a failed write or sync of the WAL.
@@ -111,6 +113,7 @@ impl Default for Config {
             bloom_bits: 10,
             split_at: Vec::new(),
             spin: None,
+            rebalance: false,
             on_io_error: OnIoError::Exit,
             max_output_bytes: limits::OUTPUT_BYTES_MAX,
             max_query_memory: 512 << 20,

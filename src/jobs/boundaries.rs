@@ -12,7 +12,7 @@ const FAIR_SHARE_DIVISOR: u64 = 2;
 const TEXT: std::ops::Range<u32> = 0x30_00..0x7b_00;
 
 /// A key and how much lies there, in whatever unit.
-pub(super) type Weight = (Box<[u8]>, u64);
+pub(crate) type Weight = (Box<[u8]>, u64);
 
 /// Split points for `shards` shards over what `weights` says is stored, ascending by key. Keeps `stored` where it has
 /// the right number of points and is fair enough, or cannot be bettered.
@@ -32,7 +32,7 @@ pub(super) fn choose(stored: &[Box<[u8]>], weights: &[Weight], shards: usize) ->
 }
 
 /// Splits evenly by weight, between two keys; where there are too few keys, points of the empty store fill up.
-fn split(weights: &[Weight], shards: usize) -> Vec<Box<[u8]>> {
+pub(crate) fn split(weights: &[Weight], shards: usize) -> Vec<Box<[u8]>> {
     let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
     let mut points = BTreeSet::new();
     let mut before = 0u64;

@@ -62,6 +62,9 @@ pub enum ToCoordinator {
     },
     /// Drop a memtable that is in tables and that its shard no longer reads.
     Dispose(Arc<Memtable>),
+    /// Shards are split here from now on: tables are cut there, and the next open begins with it. Replay does not depend
+    /// on it.
+    Boundaries(Vec<Box<[u8]>>),
     /// Write everything that is in memory now to tables.
     FlushAll {
         /// Called when it is durable there.

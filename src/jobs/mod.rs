@@ -38,6 +38,7 @@ mod test_disk;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use boundaries::split as split_by_weight;
 pub use check::{CheckSummary, Finding, check_store};
 pub use coordinator::Coordinator;
 pub use error::{JobError, OpenError};

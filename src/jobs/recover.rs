@@ -4,9 +4,10 @@
 //! bounded however long the log is. Nothing of it counts before the manifest names the tables and retires the segments
 //! in one frame: until then a crash leaves unnamed files, and the next open does the same again.
 //!
-//! A delete of many keys stands in each shard's stream with that shard's own seqno and means that shard's keys only.
-//! Streams were written under the boundaries that the manifest names, so it is clipped to them: read as a delete of all
-//! keys it would hide what other shards wrote later under lower seqnos.
+//! A delete of many keys stands in each shard's stream with that shard's own seqno and means that shard's keys only: read
+//! as a delete of all keys it would hide what other shards wrote later under lower seqnos. Its record says which keys
+//! those were, since boundaries move while segments live. Records that do not are clipped to the boundaries that the
+//! manifest names.
 
 use super::error::OpenError;
 use super::flush::TableJob;

@@ -6,7 +6,7 @@
 use super::error::OpenError;
 use super::flush::{TableJob, flush_memtable};
 use crate::io::Files;
-use crate::model::{EntryOp, KeyRange, Lsn, Seqno, Slot};
+use crate::model::{DeleteScope, EntryOp, KeyRange, Lsn, Seqno, Slot};
 use crate::storage::memtable::Memtable;
 use crate::storage::range_delete::RangeDelete;
 use crate::storage::version::Table;
@@ -35,13 +35,24 @@ impl<'a> Refill<'a> {
     pub(super) fn is_flushed(&self) -> bool {
         self.memtable.is_empty()
     }
-    /// Takes a record of the log; a delete of many keys is clipped to `keys`. Breaks when a flush has failed.
+    /// Takes a record of the log; a delete that does not say which keys its shard owned is clipped to `keys`. Breaks
+    /// when a flush has failed.
     pub(super) fn record(&mut self, seqno: Seqno, record: &Record<'_>, keys: &KeyRange) -> ControlFlow<()> {
         match *record {
             Record::Put { series, slot, value } => self.entry(series, slot, seqno, EntryOp::Put(value)),
             Record::DeleteSlot { series, slot } => self.entry(series, slot, seqno, EntryOp::Delete),
-            Record::Delete(scope) => {
+            // The series was the shard's when it was written, whoever owned it later.
+            Record::Delete(scope @ (DeleteScope::Series { .. } | DeleteScope::TimeRange { .. })) => {
+                self.delete(&RangeDelete::new(scope, seqno), &KeyRange::all());
+                self.flush_when_full()
+            }
+            Record::Delete(scope @ (DeleteScope::Prefix { .. } | DeleteScope::All)) => {
                 self.delete(&RangeDelete::new(scope, seqno), keys);
+                self.flush_when_full()
+            }
+            Record::DeleteKeys { start, end } => {
+                let covered = KeyRange { start: start.into(), end: end.map(Box::from) };
+                self.delete(&RangeDelete { keys: covered, times: None, seqno }, &KeyRange::all());
                 self.flush_when_full()
             }
         }

@@ -42,7 +42,7 @@ pub enum Command<'a> {
     /// How many keys this shard holds (walks them). `Integer`.
     KeyCount,
     /// A page of live keys in order, strictly after `after`. `Keys`.
-    KeyPage { after: Option<Box<[u8]>>, count: usize },
+    KeyPage { from: Box<[u8]>, count: usize },
     /// TS.CREATE. `Ok`.
     SeriesCreate { key: &'a [u8], options: SeriesOptions },
     /// TS.ADD, or one triple of TS.MADD (`create` is then `None`). `Integer`: the time written.
@@ -294,7 +294,7 @@ enum StoredKind {
     KeyDelete,
     KeyType,
     KeyCount,
-    KeyPage { after: Option<Box<[u8]>>, count: usize },
+    KeyPage { from: Box<[u8]>, count: usize },
     SeriesCreate { options: SeriesOptions },
     SeriesAdd { time: i64, value: f64, on_duplicate: Option<DuplicatePolicy>, create: Option<SeriesOptions> },
     SeriesGet,
@@ -369,7 +369,7 @@ impl StoredCommand {
             StoredKind::KeyDelete => Command::KeyDelete { key: all },
             StoredKind::KeyType => Command::KeyType { key: all },
             StoredKind::KeyCount => Command::KeyCount,
-            StoredKind::KeyPage { after, count } => Command::KeyPage { after: after.clone(), count: *count },
+            StoredKind::KeyPage { from, count } => Command::KeyPage { from: from.clone(), count: *count },
             StoredKind::SeriesCreate { options } => {
                 Command::SeriesCreate { key: all, options: options.clone() }
             }
@@ -477,7 +477,7 @@ impl Command<'_> {
             Self::KeyDelete { .. } => StoredKind::KeyDelete,
             Self::KeyType { .. } => StoredKind::KeyType,
             Self::KeyCount => StoredKind::KeyCount,
-            Self::KeyPage { after, count } => StoredKind::KeyPage { after: after.clone(), count: *count },
+            Self::KeyPage { from, count } => StoredKind::KeyPage { from: from.clone(), count: *count },
             Self::SeriesCreate { options, .. } => StoredKind::SeriesCreate { options: options.clone() },
             Self::SeriesAdd { time, value, on_duplicate, create, .. } => StoredKind::SeriesAdd {
                 time: *time,
@@ -525,7 +525,7 @@ mod tests {
             },
             Command::StringGet { key: b"k" },
             Command::KeyCount,
-            Command::KeyPage { after: Some((*b"k").into()), count: 10 },
+            Command::KeyPage { from: (*b"k").into(), count: 10 },
             Command::SeriesAdd { key: b"k", time: 1, value: 2.0, on_duplicate: None, create: None },
             Command::SeriesDelete { key: b"k", from: 3, to: 9 },
         ];

@@ -5,7 +5,7 @@ use super::blame::{Begun, Head};
 use super::connection::{Closing, Receiving, RespTalk, Talk, Transaction};
 use super::mailbox::RequestBody;
 use super::net::{Net, protocol_of};
-use super::pages::{PAGE_KEYS, Page, Place};
+use super::pages::{PAGE_KEYS, Page};
 use super::parts::Unfinished;
 use super::slots::Fold;
 use crate::io::Now;
@@ -269,6 +269,9 @@ impl Desk<'_> {
     /// Whether the mailboxes that a request may need have room.
     pub(super) fn has_room_for(&self, request: &Request<'_>) -> bool {
         let Net { mailboxes, router, core, .. } = &*self.net;
+        if router.holds_back_request(request) {
+            return false;
+        }
         let accepts = |shard: u16| shard == *core || mailboxes.accepts(shard);
         match request {
             Request::Session(_) => true,
@@ -306,7 +309,7 @@ impl Desk<'_> {
             Request::Scan(page) => self.scan_keys(id, &page),
             Request::Keys { pattern } => {
                 self.count(id, RequestKind::Scan, 0);
-                self.page(id, false, Some(pattern), None, 0, None, PAGE_KEYS);
+                self.page(id, false, Some(pattern), None, Box::default(), PAGE_KEYS);
             }
         }
         Look::Consumed(0)
@@ -327,26 +330,22 @@ impl Desk<'_> {
     fn scan_keys(&mut self, id: ConnectionId, page: &ScanPage<'_>) {
         self.count(id, RequestKind::Scan, 0);
         let place = match page.cursor {
-            0 => Some(Place::From(Box::default())),
+            0 => Some(Box::default()),
             cursor => self.net.shared.cursors.find(cursor),
         };
-        let (shard, after) = match place {
-            Some(Place::From(start)) => (self.net.router.owner(&start), None),
-            Some(Place::After(key)) => (self.net.router.owner(&key), Some(key)),
-            None => return self.put(id, |out| encode::error(out, b"ERR invalid cursor")),
+        let Some(from) = place else {
+            return self.put(id, |out| encode::error(out, b"ERR invalid cursor"));
         };
-        self.page(id, true, page.pattern, page.kind, shard, after, page.count);
+        self.page(id, true, page.pattern, page.kind, from, page.count);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one page request, used once")]
     fn page(
         &mut self,
         id: ConnectionId,
         is_scan: bool,
         pattern: Option<&[u8]>,
         kind: Option<crate::model::KeyKind>,
-        shard: u16,
-        after: Option<Box<[u8]>>,
+        from: Box<[u8]>,
         count: usize,
     ) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
@@ -358,15 +357,29 @@ impl Desk<'_> {
             is_scan,
             pattern,
             kind,
-            shard,
+            until: None,
             encoded,
             count: 0,
             gate: Lsn(0),
         });
         let dialect = connection.dialect;
         let count = count.clamp(1, BATCH_ENTRIES_MAX);
-        let command = Command::KeyPage { after, count };
-        self.execute_on(shard, OperationId { connection: id, sequence, part: 0 }, dialect, &command);
+        let operation = OperationId { connection: id, sequence, part: 0 };
+        self.ask_page(operation, dialect, from, count);
+    }
+
+    /// Asks the owner of a key for a page of keys from there on.
+    pub(crate) fn ask_page(
+        &mut self,
+        operation: OperationId,
+        dialect: Dialect,
+        from: Box<[u8]>,
+        count: usize,
+    ) {
+        // Nobody needs the next page for a client that has gone.
+        if let Some(shard) = self.net.asks_page(operation, &from) {
+            self.execute_on(shard, operation, dialect, &Command::KeyPage { from, count });
+        }
     }
 
     /// A RESP command whose reply takes the next slot.

@@ -48,6 +48,8 @@ pub(crate) enum RequestBody {
     Credit(u32),
     /// The client is gone: forget the operation.
     Cancel,
+    /// No command on the keys of this move comes after it. Has no reply.
+    Fence { order: u64 },
 }
 
 /// The encoded answer to a forwarded request; released by the owner when it is durable.

@@ -5,6 +5,7 @@ use super::core_loop::Control;
 use super::desk::{Desk, Look, entries_of, kind_of};
 use super::net::native_header;
 use super::scan_relay::ScanRelay;
+use super::shard_table::shard_pairs;
 use crate::jobs::{Done, ToCoordinator};
 use crate::limits::{BATCH_ENTRIES_MAX, SCAN_CREDIT_MAX, SCANS_PER_CONNECTION_MAX};
 use crate::metrics::{self, RequestKind};
@@ -61,6 +62,24 @@ impl Desk<'_> {
             self.net.metrics.stalls.mailbox += 1;
             return Look::Blocked;
         }
+        let is_held = match &request {
+            Request::Data(command) => self.net.router.holds_back(command),
+            Request::Scan { request, .. } => self.net.router.holds_some_of(&request.keys),
+            Request::Ping { .. }
+            | Request::Hello { .. }
+            | Request::Auth { .. }
+            | Request::ScanCredit { .. }
+            | Request::ScanCancel
+            | Request::Stats
+            | Request::Flush
+            | Request::Compact
+            | Request::Routes
+            | Request::Checkpoint { .. }
+            | Request::Move { .. } => false,
+        };
+        if is_held {
+            return Look::Blocked;
+        }
         self.native_request(id, &header, request);
         Look::Consumed(consumed)
     }
@@ -85,6 +104,7 @@ impl Desk<'_> {
             Request::Checkpoint { name } => {
                 self.admin(id, header, |done| ToCoordinator::Checkpoint { name, done });
             }
+            Request::Move { boundary, key } => self.move_boundary(id, header, boundary, key),
             Request::Routes => self.fail(id, header, Status::Unsupported, "ROUTES is reserved"),
         }
     }
@@ -216,8 +236,9 @@ impl Desk<'_> {
             );
         }
         let sequence = connection.slots.open_native(dialect);
-        let relay = ScanRelay::new(sequence, header.request_id, request, credit, &router);
-        let (shard, command) = (relay.shard, Command::Scan(relay.shard_request(&router)));
+        let mut relay = ScanRelay::new(sequence, header.request_id, request, credit, &router);
+        let command = Command::Scan(relay.shard_request(&router));
+        let shard = relay.shard;
         connection.scans.push(relay);
         let operation = OperationId { connection: id, sequence, part: 0 };
         self.execute_on(shard, operation, dialect, &command);
@@ -270,9 +291,23 @@ impl Desk<'_> {
         let own = self.net.metrics.snapshot(self.net.core, self.now.monotonic_ns);
         self.net.shared.publish(self.net.core, own);
         let (cores, facts) = (self.net.shared.snapshots(), self.net.shared.facts(self.now.monotonic_ns));
-        let pairs = metrics::stat_pairs(&cores, &facts);
+        let mut pairs = metrics::stat_pairs(&cores, &facts);
+        pairs.extend(shard_pairs(&cores, &self.net.shared.moves, self.now.monotonic_ns));
         let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.respond(id, header, &Response::Stats(pairs));
+    }
+
+    /// MOVE: the core that has the keys works on it; the reply comes when it is over.
+    fn move_boundary(&mut self, id: ConnectionId, header: &FrameHeader, boundary: u32, key: &[u8]) {
+        let Some(connection) = self.net.connections.get_mut(id) else { return };
+        let sequence = connection.slots.open_native(dialect_of(header));
+        let operation = OperationId { connection: id, sequence, part: 0 };
+        let index = usize::try_from(boundary).unwrap_or(usize::MAX);
+        let asked =
+            self.net.shared.begin_move(index, key, "an operator asked for it".to_owned(), Some(operation));
+        if let Err(error) = asked {
+            self.admin_done(operation, Some(error.to_string()));
+        }
     }
 
     /// FLUSH, COMPACT and CHECKPOINT: the coordinator works on them; the reply comes when it is done.

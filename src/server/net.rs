@@ -5,7 +5,7 @@ use super::blame::OwnerTimes;
 use super::connection::{Closing, Connections};
 use super::core_loop::Control;
 use super::mailbox::{ForwardedReply, ForwardedRequest, Mailboxes, ReplySummary, RequestBody};
-use super::pages::{self, Next, Place};
+use super::pages::{self, Next};
 use super::router::Router;
 use super::shared::Shared;
 use super::slots::{Arrived, NativePart};
@@ -30,6 +30,7 @@ pub(crate) struct BlockWanted {
 
 /// A command that a reply gave rise to: the next page, the next shard of a scan.
 pub(crate) struct FollowUp {
+    /// Of [`FollowUpBody::Clients`]: which core's.
     pub(crate) shard: u16,
     pub(crate) operation: OperationId,
     pub(crate) dialect: Dialect,
@@ -38,9 +39,9 @@ pub(crate) struct FollowUp {
 
 /// See [`FollowUp`].
 pub(crate) enum FollowUpBody {
-    /// A command.
-    Execute(StoredCommand),
-    /// The scan of this operation, on the shard that it has moved on to.
+    /// The next page of keys, from the owner of this one on.
+    Page { from: Box<[u8]> },
+    /// The rest of the scan of this operation, on the shard that owns what comes next.
     Scan,
     /// The connections of a core from this place on.
     Clients { place: u32 },
@@ -77,6 +78,8 @@ pub(crate) struct Net {
     pub(crate) blocks_wanted: Vec<BlockWanted>,
     pub(crate) shard_requests: Vec<ShardRequest>,
     pub(crate) follow_ups: VecDeque<FollowUp>,
+    /// Those on keys that are being handed over.
+    pub(crate) follow_ups_held: VecDeque<FollowUp>,
     /// Connections whose output may have to be sent at the end of the turn.
     pub(crate) dirty: Vec<ConnectionId>,
     /// The list of the turn before, emptied: its memory is used again.
@@ -122,6 +125,7 @@ impl Net {
             blocks_wanted: Vec::new(),
             shard_requests: Vec::new(),
             follow_ups: VecDeque::new(),
+            follow_ups_held: VecDeque::new(),
             dirty: Vec::new(),
             dirty_spare: Vec::new(),
             held: VecDeque::new(),
@@ -302,30 +306,19 @@ impl Net {
         };
         let page = &mut connection.pages[index];
         let before = page.encoded.len();
-        let next = page.take(keys, summary.more_keys, self.router.shards(), gate);
+        let next = page.take(keys, summary.more_keys, gate);
         connection.page_bytes += page.encoded.len() - before;
         let too_large =
             page.encoded.len() + connection.output.pending_bytes() > self.shared.config.max_output_bytes;
         let cursor = match (&next, page.is_scan) {
             (Next::End, _) => 0,
-            (Next::After(key), true) => self.shared.cursors.remember(Place::After(key.clone())),
-            (Next::Shard, true) => {
-                let start = self.router.keys(page.shard + 1).start;
-                self.shared.cursors.remember(Place::From(start))
-            }
-            (Next::After(_) | Next::Shard, false) if !too_large => {
-                page.shard += u16::from(next == Next::Shard);
-                let after = if let Next::After(key) = next { Some(key) } else { None };
-                let command = Command::KeyPage { after, count: pages::PAGE_KEYS }.to_stored();
-                self.follow_ups.push_back(FollowUp {
-                    shard: page.shard,
-                    operation,
-                    dialect: connection.dialect,
-                    body: FollowUpBody::Execute(command),
-                });
+            (Next::From(key), true) => self.shared.cursors.remember(key.clone()),
+            (Next::From(key), false) if !too_large => {
+                let (dialect, body) = (connection.dialect, FollowUpBody::Page { from: key.clone() });
+                self.follow_ups.push_back(FollowUp { shard: self.core, operation, dialect, body });
                 return;
             }
-            (Next::After(_) | Next::Shard, false) => 0,
+            (Next::From(_), false) => 0,
         };
         let page = connection.pages.swap_remove(index);
         connection.page_bytes -= page.encoded.len();
@@ -338,6 +331,30 @@ impl Net {
         }
         let arrived = Arrived { bytes: &bytes, integer: 0, failed: too_large, gate: page.gate };
         connection.slots.arrive(operation.sequence, 0, &arrived, &mut connection.output);
+    }
+
+    /// Notes what is asked of the owner of `from`: a page of the shard's keys. Gives the shard.
+    pub(crate) fn asks_page(&mut self, operation: OperationId, from: &[u8]) -> Option<u16> {
+        let shard = self.router.owner(from);
+        let until = self.router.keys(shard).end;
+        let connection = self.connections.get_mut(operation.connection)?;
+        let page = connection.pages.iter_mut().find(|page| page.sequence == operation.sequence)?;
+        page.until = until;
+        Some(shard)
+    }
+    /// Whether a follow-up is on keys that are being handed over.
+    pub(crate) fn holds_follow_up(&mut self, follow_up: &FollowUp) -> bool {
+        match &follow_up.body {
+            FollowUpBody::Clients { .. } => false,
+            FollowUpBody::Page { .. } => self.router.holds_any(),
+            FollowUpBody::Scan => {
+                let operation = follow_up.operation;
+                let Some(connection) = self.connections.get_mut(operation.connection) else { return false };
+                let mut scans = connection.scans.iter();
+                let scan = scans.find(|scan| scan.sequence == operation.sequence && !scan.is_cancelled);
+                scan.is_some_and(|scan| self.router.holds_some_of(&scan.request.keys))
+            }
+        }
     }
 
     /// A chunk of a native scan: sends it, and when the shard is done goes on to the next.
@@ -363,7 +380,7 @@ impl Net {
         if summary.more {
             return;
         }
-        if !summary.failed && scan.advance(&self.router) {
+        if !summary.failed && scan.advance() {
             scan.is_moving = true;
             let (shard, body) = (scan.shard, FollowUpBody::Scan);
             self.follow_ups.push_back(FollowUp { shard, operation, dialect, body });
@@ -378,7 +395,7 @@ impl Net {
         &mut self,
         operation: OperationId,
         dialect: Dialect,
-    ) -> Option<(StoredCommand, u32)> {
+    ) -> Option<(u16, StoredCommand, u32)> {
         let connection = self.connections.get_mut(operation.connection)?;
         let scan = connection.scans.iter_mut().find(|scan| scan.sequence == operation.sequence)?;
         scan.is_moving = false;
@@ -387,7 +404,8 @@ impl Net {
             self.mark_dirty(operation.connection);
             return None;
         }
-        Some((Command::Scan(scan.shard_request(&self.router)).to_stored(), scan.credit))
+        let command = Command::Scan(scan.shard_request(&self.router)).to_stored();
+        Some((scan.shard, command, scan.credit))
     }
 
     /// Forgets a scan and, unless it has failed, tells the client that it is over.

@@ -396,6 +396,7 @@ pub(crate) fn assemble(start: NodeStart, opened: OpenedStore) -> NodeParts {
     let (controls, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
     let facts = facts_of(&config, &opened, &router, &listen, recovery_ns);
     let links = CoreLinks { controls: controls.clone(), bells: Arc::clone(&bells) };
+    let to_cores = controls.clone();
     let own: Arc<dyn CoordinatorLink> = Arc::new(to_coordinator.clone());
     let coordinator = Coordinator::new(opened.seed, spawner, Arc::new(links), own);
     let shared = Arc::new(Shared::new(SharedParts {
@@ -405,6 +406,7 @@ pub(crate) fn assemble(start: NodeStart, opened: OpenedStore) -> NodeParts {
         listen,
         coordinator: to_coordinator.clone(),
         bells,
+        controls: to_cores,
         facts,
         board: coordinator.board(),
         files,

@@ -23,8 +23,8 @@ pub(crate) struct Page {
     pub(crate) is_scan: bool,
     pub(crate) pattern: Option<Vec<u8>>,
     pub(crate) kind: Option<KeyKind>,
-    /// The shard that is asked at present.
-    pub(crate) shard: u16,
+    /// Where the keys of the shard that is asked end, as they were when it was asked.
+    pub(crate) until: Option<Box<[u8]>>,
     /// Keys so far, encoded.
     pub(crate) encoded: Vec<u8>,
     pub(crate) count: usize,
@@ -35,17 +35,15 @@ pub(crate) struct Page {
 /// Where to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// After this key.
-    After(Box<[u8]>),
-    /// With the next shard.
-    Shard,
+    /// At this key.
+    From(Box<[u8]>),
     /// Nowhere: that was all.
     End,
 }
 
 impl Page {
     /// Takes the keys of one shard's page ([`put_keys`]), which waits for `gate`, and says where to go on.
-    pub(crate) fn take(&mut self, keys: &[u8], more: bool, shards: u16, gate: Lsn) -> Next {
+    pub(crate) fn take(&mut self, keys: &[u8], more: bool, gate: Lsn) -> Next {
         self.gate = self.gate.max(gate);
         let mut last = None;
         for (kind, key) in read_keys(keys) {
@@ -58,9 +56,8 @@ impl Page {
             last = Some(key);
         }
         match last {
-            Some(last) if more => Next::After(last.into()),
-            _ if self.shard + 1 < shards => Next::Shard,
-            _ => Next::End,
+            Some(last) if more => Next::From(behind(last)),
+            _ => self.until.take().map_or(Next::End, Next::From),
         }
     }
     /// The finished reply.
@@ -72,6 +69,13 @@ impl Page {
         resp::encode::array_header(out, self.count);
         out.extend_from_slice(&self.encoded);
     }
+}
+
+/// The first key that comes after `key`.
+fn behind(key: &[u8]) -> Box<[u8]> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next.into_boxed_slice()
 }
 
 /// Encodes a page between cores: for each key its kind (1 byte), length (2 bytes) and bytes.
@@ -99,22 +103,13 @@ pub(crate) struct Cursors(Mutex<CursorTable>);
 
 #[derive(Debug, Default)]
 struct CursorTable {
-    places: BTreeMap<u64, Place>,
+    places: BTreeMap<u64, Box<[u8]>>,
     last: u64,
 }
 
-/// Where a cursor goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Strictly after this key.
-    After(Box<[u8]>),
-    /// At the first key of this range of keys.
-    From(Box<[u8]>),
-}
-
 impl Cursors {
-    /// A number for a place.
-    pub(crate) fn remember(&self, place: Place) -> u64 {
+    /// A number for the key at which to go on.
+    pub(crate) fn remember(&self, place: Box<[u8]>) -> u64 {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.last += 1;
         let cursor = table.last;
@@ -125,7 +120,7 @@ impl Cursors {
         cursor
     }
     /// The place of a number; it stays valid, since clients may repeat a page.
-    pub(crate) fn find(&self, cursor: u64) -> Option<Place> {
+    pub(crate) fn find(&self, cursor: u64) -> Option<Box<[u8]>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).places.get(&cursor).cloned()
     }
 }
@@ -141,7 +136,7 @@ mod tests {
             is_scan: true,
             pattern,
             kind,
-            shard: 0,
+            until: None,
             encoded: Vec::new(),
             count: 0,
             gate: Lsn(0),
@@ -155,14 +150,14 @@ mod tests {
         let mut raw = Vec::new();
         put_keys(&mut raw, &keys);
         let mut filtered = page(Some(b"a*"), None);
-        assert_eq!(filtered.take(&raw, true, 1, Lsn(0)), Next::After((*b"b1").into()));
+        assert_eq!(filtered.take(&raw, true, Lsn(0)), Next::From((*b"b1\0").into()));
         let mut reply = Vec::new();
         filtered.encode(7, &mut reply);
         assert_eq!(reply, b"*2\r\n$1\r\n7\r\n*1\r\n$2\r\na1\r\n");
         let mut typed = page(None, Some(KeyKind::Series));
-        assert_eq!(typed.take(&raw, false, 2, Lsn(9)), Next::Shard);
-        typed.shard = 1;
-        assert_eq!((typed.take(&raw, false, 2, Lsn(0)), typed.count), (Next::End, 2));
+        typed.until = Some((*b"m").into());
+        assert_eq!(typed.take(&raw, false, Lsn(9)), Next::From((*b"m").into()));
+        assert_eq!((typed.take(&raw, false, Lsn(0)), typed.count), (Next::End, 2));
         // The second shard is another core's, durable when it comes; what the first showed may not be.
         assert_eq!(typed.gate, Lsn(9));
     }
@@ -171,11 +166,11 @@ mod tests {
     fn old_cursors_are_forgotten_not_mixed_up() {
         // A cursor that points at another client's place would skip keys silently.
         let cursors = Cursors::default();
-        let first = cursors.remember(Place::After((*b"x").into()));
+        let first = cursors.remember((*b"x").into());
         for _ in 0..CURSORS_MAX {
-            cursors.remember(Place::From((*b"y").into()));
+            cursors.remember((*b"y").into());
         }
         assert_eq!(cursors.find(first), None);
-        assert_eq!(cursors.find(first + 1), Some(Place::From((*b"y").into())));
+        assert_eq!(cursors.find(first + 1), Some((*b"y").into()));
     }
 }

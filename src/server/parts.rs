@@ -196,7 +196,10 @@ impl Desk<'_> {
             if self.left() == 0 {
                 return Progress::Spent;
             }
-            if self.owed(id, keys) >= REPLIES_PENDING_MAX || !self.all_mailboxes_accept() {
+            if self.owed(id, keys) >= REPLIES_PENDING_MAX
+                || !self.all_mailboxes_accept()
+                || self.net.router.holds_any()
+            {
                 return Progress::Blocked;
             }
             let mut ranges = Vec::new();

@@ -15,8 +15,10 @@ pub(crate) struct ScanRelay {
     pub(crate) request_id: u64,
     /// The shard at work.
     pub(crate) shard: u16,
-    /// What remains; `limit` shrinks.
+    /// What remains; `limit` shrinks, and `keys` with each shard that is done.
     pub(crate) request: ScanRequest,
+    /// What the shard at work was asked for: boundaries may move while it works.
+    asked: KeyRange,
     /// Chunks that the client still takes.
     pub(crate) credit: u32,
     /// It has moved on to `shard`, which does not know of it yet: credit and cancellation stay here until then.
@@ -34,15 +36,15 @@ impl ScanRelay {
         credit: u32,
         router: &Router,
     ) -> Self {
-        let shard = Self::first_shard(&request, router);
-        Self { sequence, request_id, shard, request, credit, is_moving: false, is_cancelled: false }
+        let (shard, asked) = (Self::first_shard(&request, router), KeyRange::default());
+        Self { sequence, request_id, shard, request, asked, credit, is_moving: false, is_cancelled: false }
     }
     /// Where a scan begins.
     pub(crate) fn first_shard(request: &ScanRequest, router: &Router) -> u16 {
-        match &request.keys.end {
-            _ if !request.reverse => router.owner(&request.keys.start),
-            Some(end) => router.owner(end),
-            None => router.shards() - 1,
+        if request.reverse {
+            router.owner_below(request.keys.end.as_deref())
+        } else {
+            router.owner(&request.keys.start)
         }
     }
     /// Notes a chunk of `entries` entries; empty ones are not sent and cost no credit.
@@ -54,25 +56,25 @@ impl ScanRelay {
             self.request.limit = self.request.limit.saturating_sub(entries);
         }
     }
-    /// Goes on to the next shard that the scan touches; `false` when there is none.
-    pub(crate) fn advance(&mut self, router: &Router) -> bool {
+    /// Goes on behind the keys that were asked for last; `false` when there are no more.
+    pub(crate) fn advance(&mut self) -> bool {
         if self.is_cancelled || self.request.limit == 0 {
             return false;
         }
-        let next = if self.request.reverse { self.shard.checked_sub(1) } else { self.shard.checked_add(1) };
-        let touches = |shard: u16| shard < router.shards() && router.keys(shard).overlaps(&self.request.keys);
-        match next.filter(|shard| touches(*shard)) {
-            Some(shard) => {
-                self.shard = shard;
-                true
-            }
-            None => false,
+        let keys = &mut self.request.keys;
+        if self.request.reverse {
+            keys.end = Some(self.asked.start.clone());
+        } else {
+            let Some(end) = &self.asked.end else { return false };
+            keys.start = end.clone();
         }
+        !keys.is_empty()
     }
-    /// What the shard at work is asked for.
-    pub(crate) fn shard_request(&self, router: &Router) -> ScanRequest {
-        let keys: KeyRange = self.request.keys.intersection(&router.keys(self.shard));
-        ScanRequest { keys, ..self.request.clone() }
+    /// What to ask of the owner of the keys that come next, which is the shard at work from now on.
+    pub(crate) fn shard_request(&mut self, router: &Router) -> ScanRequest {
+        self.shard = Self::first_shard(&self.request, router);
+        self.asked = self.request.keys.intersection(&router.keys(self.shard));
+        ScanRequest { keys: self.asked.clone(), ..self.request.clone() }
     }
 }
 
@@ -95,11 +97,14 @@ mod tests {
     fn shards(keys: KeyRange, reverse: bool) -> Vec<u16> {
         let router = Router::new(&[(*b"g").into(), (*b"p").into()]);
         let mut relay = ScanRelay::new(0, 0, request(keys, reverse), 1, &router);
-        let mut visited = vec![relay.shard];
-        while relay.advance(&router) {
+        let mut visited = Vec::new();
+        loop {
+            relay.shard_request(&router);
             visited.push(relay.shard);
+            if !relay.advance() {
+                return visited;
+            }
         }
-        visited
     }
 
     #[test]
@@ -114,11 +119,31 @@ mod tests {
     }
 
     #[test]
+    fn a_scan_goes_on_behind_what_it_asked_for_wherever_the_boundaries_are_by_then() {
+        // A scan that goes by the numbers of shards repeats or leaves out what is handed over meanwhile.
+        let split = |key: &[u8]| Router::new(&[key.into()]);
+        let mut relay = ScanRelay::new(0, 0, request(KeyRange::all(), false), 1, &split(b"m"));
+        assert_eq!(relay.shard_request(&split(b"m")).keys.end.as_deref(), Some(&b"m"[..]));
+        assert!(relay.advance());
+        let rest = relay.shard_request(&split(b"t")).keys;
+        assert_eq!((&*rest.start, rest.end.as_deref(), relay.shard), (&b"m"[..], Some(&b"t"[..]), 0));
+        assert!(relay.advance());
+        let rest = relay.shard_request(&split(b"a")).keys;
+        assert_eq!((&*rest.start, rest.end.as_deref(), relay.shard), (&b"t"[..], None, 1));
+        let mut relay = ScanRelay::new(0, 0, request(KeyRange::all(), true), 1, &split(b"m"));
+        assert_eq!(&*relay.shard_request(&split(b"m")).keys.start, b"m");
+        assert!(relay.advance());
+        let rest = relay.shard_request(&split(b"c")).keys;
+        assert_eq!((&*rest.start, rest.end.as_deref(), relay.shard), (&b"c"[..], Some(&b"m"[..]), 1));
+    }
+
+    #[test]
     fn a_scan_ends_at_its_limit() {
         // A client that asked for two entries would get credit for more, or wait for ever.
         let router = Router::new(&[(*b"g").into()]);
         let mut relay = ScanRelay::new(0, 0, request(KeyRange::all(), false), 2, &router);
         relay.chunk_sent(10);
-        assert!(relay.credit == 1 && !relay.advance(&router));
+        relay.shard_request(&router);
+        assert!(relay.credit == 1 && !relay.advance());
     }
 }

@@ -1,14 +1,17 @@
 //! What all cores of the daemon know: configuration, identity of the store, where the coordinator is, and one place per
 //! core where it leaves its counters for whoever reports.
 
+use super::core_loop::Control;
 use super::mailbox::Bell;
+use super::moves::{MoveBoard, MoveError, MoveMessage, MoveOrder};
 use super::pages::Cursors;
+use super::placement::{LoadBoard, PLACEMENT_CORE};
 use super::slow_log::SlowLog;
 use crate::config::{Config, Password};
 use crate::io::{BackendChoice, Files};
 use crate::jobs::{StatusBoard, ToCoordinator};
 use crate::metrics::{CoreSnapshot, StoreSnapshot};
-use crate::model::{StoreId, TimeUnit};
+use crate::model::{OperationId, StoreId, TimeUnit};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -24,6 +27,12 @@ pub(crate) struct Shared {
     /// Addresses that clients connect to.
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) cursors: Cursors,
+    /// To each core.
+    controls: Vec<Sender<Control>>,
+    /// Boundaries, and how they move.
+    pub(crate) moves: MoveBoard,
+    /// What the shards are busy with.
+    pub(crate) loads: LoadBoard,
     pub(crate) slow_log: SlowLog,
     coordinator: Sender<ToCoordinator>,
     board: StatusBoard,
@@ -53,6 +62,7 @@ pub(crate) struct SharedParts {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) coordinator: Sender<ToCoordinator>,
     pub(crate) bells: Arc<[Bell]>,
+    pub(crate) controls: Vec<Sender<Control>>,
     pub(crate) facts: StoreSnapshot,
     pub(crate) board: StatusBoard,
     pub(crate) files: Arc<dyn Files>,
@@ -61,11 +71,25 @@ pub(crate) struct SharedParts {
 
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
-        let SharedParts { config, store, unit, listen, coordinator, bells, facts, board, files, started_ns } =
-            parts;
+        let SharedParts {
+            config,
+            store,
+            unit,
+            listen,
+            coordinator,
+            bells,
+            controls,
+            facts,
+            board,
+            files,
+            started_ns,
+        } = parts;
         let password_digest = config.password.as_ref().map(digest_of);
         Self {
             snapshots: bells.iter().map(|_| Mutex::new(None)).collect(),
+            controls,
+            moves: MoveBoard::new(&facts.boundaries),
+            loads: LoadBoard::new(bells.len()),
             coordinator,
             board,
             files,
@@ -168,6 +192,49 @@ impl Shared {
     pub(crate) fn tell_coordinator(&self, message: ToCoordinator) {
         if self.coordinator.send(message).is_err() {
             log::debug!("the coordinator has stopped");
+        }
+    }
+    /// Tells a core something, and wakes it.
+    pub(crate) fn tell_core(&self, core: u16, message: Control) {
+        let core = usize::from(core);
+        if let (Some(control), Some(bell)) = (self.controls.get(core), self.bells.get(core)) {
+            bell.deliver(|| control.send(message).is_ok());
+        }
+    }
+    /// Begins to move boundary `index` to `key`.
+    ///
+    /// # Errors
+    /// When it cannot be moved there, or not now.
+    pub(crate) fn begin_move(
+        &self,
+        index: usize,
+        key: &[u8],
+        why: String,
+        asked_by: Option<OperationId>,
+    ) -> Result<u64, MoveError> {
+        let order = self.moves.order(index, key, why, asked_by)?;
+        let number = order.number;
+        self.tell_core(order.from, Control::Move(MoveMessage::Begin(order)));
+        Ok(number)
+    }
+    /// A move is over, and every core has been told.
+    pub(crate) fn move_ended(
+        &self,
+        order: &MoveOrder,
+        refusal: Option<&'static str>,
+        began_ns: u64,
+        now_ns: u64,
+    ) {
+        if refusal.is_none() {
+            let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            facts.boundaries = order.boundaries.to_vec();
+        }
+        self.moves.ended(order, refusal, began_ns, now_ns);
+        // Who decides may have found the board busy since.
+        self.ring(PLACEMENT_CORE);
+        if let Some(operation) = order.asked_by {
+            let error = refusal.map(|why| format!("nothing was moved: {why}"));
+            self.tell_core(operation.connection.core, Control::Done { operation, error });
         }
     }
     /// Notes which backend the cores use.

@@ -17,6 +17,8 @@ pub mod aggregate;
 mod block_cache;
 mod effect;
 mod event;
+mod handover;
+mod load_sample;
 mod operations;
 mod park;
 mod point;
@@ -30,6 +32,7 @@ mod write;
 
 pub use effect::{Effects, ReadId, ShardRequest};
 pub use event::{Event, Shortage};
+pub use handover::{Handover, Leave, TakeOver};
 
 use crate::limits::MEMTABLES_FROZEN_MAX;
 use crate::model::{Command, KeyRange, Lsn, ReplyError, SegmentSeq, Seqno};
@@ -38,7 +41,10 @@ use crate::storage::read::{BlockRef, NewestSearch, Scratch};
 use crate::storage::sstable::TableError;
 use crate::storage::version::Version;
 use crate::storage::wal::{StreamOptions, StreamWriter, SyncPolicy, WalIo};
+use crate::teeth::{Bug, planted};
 use block_cache::BlockCache;
+use handover::{Leaving, Lent};
+use load_sample::LoadSample;
 use park::{ParkId, ParkState, Parking};
 use read::{Capture, Flights, Pins};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -122,13 +128,27 @@ struct Memory {
     active: Memtable,
     /// Oldest first.
     frozen: VecDeque<Frozen>,
+    /// Of other shards; with keys that were handed over to this one.
+    borrowed: Vec<Lent>,
     version: Arc<Version>,
+}
+
+impl Memory {
+    /// All memtables but the active one.
+    fn read_only(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        let frozen = self.frozen.iter().map(|frozen| &frozen.memtable);
+        frozen.chain(self.borrowed.iter().map(|lent| &lent.memtable))
+    }
 }
 
 /// See the module.
 pub struct Shard {
     options: ShardOptions,
-    keys: KeyRange,
+    keys: Arc<KeyRange>,
+    /// Keys that it is about to hand over.
+    leaving: Option<Leaving>,
+    /// The highest seqno that a shard had which handed keys over to this one.
+    taken_over: Seqno,
     log: StreamWriter,
     memory: Memory,
     cache: BlockCache,
@@ -160,6 +180,7 @@ pub struct Shard {
     /// Memtable id through which everything must be sent for flushing, and the ticket to answer with.
     freeze_waiters: VecDeque<(u64, u64)>,
     counters: ShardCounters,
+    load: LoadSample,
     /// Space that lookups decode into.
     scratch: Scratch,
 }
@@ -212,9 +233,16 @@ impl Shard {
     #[must_use]
     pub fn new(options: ShardOptions, version: Arc<Version>) -> Self {
         Self {
-            keys: options.keys.clone(),
+            keys: Arc::new(options.keys.clone()),
+            leaving: None,
+            taken_over: Seqno(0),
             log: StreamWriter::new(options.stream),
-            memory: Memory { active: Memtable::new(1), frozen: VecDeque::new(), version },
+            memory: Memory {
+                active: Memtable::new(1),
+                frozen: VecDeque::new(),
+                borrowed: Vec::new(),
+                version,
+            },
             cache: BlockCache::new(options.cache_bytes),
             flights: Flights::default(),
             parking: Parking::default(),
@@ -235,6 +263,7 @@ impl Shard {
             horizon_due_ns: 0,
             freeze_waiters: VecDeque::new(),
             counters: ShardCounters::default(),
+            load: LoadSample::default(),
             scratch: Scratch::default(),
             options,
         }
@@ -255,7 +284,7 @@ impl Shard {
             }
             Event::Version { version, flushed, retired } => {
                 self.next_seqno = self.next_seqno.max(Seqno(version.seqno_max().0 + 1));
-                self.memory.version = version;
+                self.see_version(version, fx);
                 for segment in retired {
                     self.releasing.remove(&segment);
                     self.log.release(segment);
@@ -283,6 +312,7 @@ impl Shard {
                 self.freeze_waiters.push_back((self.memory.active.id(), ticket));
             }
             Event::ReportHorizon => fx.request(ShardRequest::Horizon(self.horizon())),
+            Event::Observe(_) if planted(Bug::SkipSeqnoRaise) => {}
             Event::Observe(seqno) => self.next_seqno = self.next_seqno.max(Seqno(seqno.0.saturating_add(1))),
             Event::Slice => self.run_slice(now_ns, fx),
             Event::Maintain => {
@@ -358,6 +388,16 @@ impl Shard {
         });
         let credit = self.awaiting_credit.front().map(|(deadline_ns, _)| *deadline_ns);
         [age, self.sync_deadline_ns, horizon, stall, credit].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+    /// Cost of the commands so far: one for each, of a batch one for each entry.
+    #[must_use]
+    pub fn load_cost(&self) -> u64 {
+        self.load.cost()
+    }
+    /// Keys on which cost was spent of late, each as often as it cost.
+    #[must_use]
+    pub fn load_keys(&self) -> Vec<Box<[u8]>> {
+        self.load.keys().iter().map(|key| key.as_slice().into()).collect()
     }
     /// Counts since the start.
     #[must_use]

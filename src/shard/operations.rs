@@ -5,6 +5,7 @@ use super::park::{Hold, ParkId, ParkState, Parked, Queued, has_several_series};
 use super::{Pause, Shard, Task};
 use crate::model::{Command, Lsn, OperationId, Reply, ReplyError};
 use crate::storage::sstable::TableError;
+use crate::teeth::{Bug, planted};
 
 /// A write that finds no room in log or memory waits this long before it is refused with BUSY.
 pub(super) const STALL_NS_MAX: u64 = 5_000_000_000;
@@ -20,7 +21,10 @@ impl Shard {
         reply_bytes_max: usize,
         fx: &mut impl Effects,
     ) {
+        let is_owned = command.key().is_none_or(|key| self.keys.contains(key));
+        assert!(is_owned || planted(Bug::RouteWithoutFence), "a command of a key that another shard owns");
         self.counters.operations += 1;
+        self.note_load(command);
         if self.parking.must_queue(command) {
             if self.parking.has_room() {
                 let queued = Queued { operation, command: command.to_stored(), reply_bytes_max, credit: 0 };
@@ -31,6 +35,15 @@ impl Shard {
             return;
         }
         self.start(now_ns, operation, command, reply_bytes_max, fx);
+    }
+
+    fn note_load(&mut self, command: &Command<'_>) {
+        if let Command::PutBatch { entries } = command {
+            return entries.iter().for_each(|entry| self.load.note(entry.series));
+        }
+        if let Some(key) = command.key() {
+            self.load.note(key);
+        }
     }
 
     pub(super) fn start(
@@ -100,7 +113,7 @@ impl Shard {
             Command::KeyDelete { key } => self.key_delete(operation, task, key, fx),
             Command::KeyType { key } => self.key_type(operation, task, key, fx),
             Command::KeyCount => self.key_count(operation, task, fx),
-            Command::KeyPage { after, count } => self.key_page(operation, task, after.as_deref(), *count, fx),
+            Command::KeyPage { from, count } => self.key_page(operation, task, from, *count, fx),
             Command::SeriesCreate { key, options } => self.series_create(operation, task, key, options, fx),
             Command::SeriesAdd { key, time, value, on_duplicate, create } => {
                 self.series_add(operation, task, key, *time, *value, *on_duplicate, create.as_ref(), fx)

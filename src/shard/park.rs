@@ -7,8 +7,9 @@
 
 use super::read::Capture;
 use crate::limits::{PARKED_BYTES_MAX, PARKED_OPERATIONS_MAX};
-use crate::model::{Command, OperationId, StoredCommand};
+use crate::model::{Command, KeyRange, OperationId, StoredCommand};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 /// Names a parked operation within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,6 +164,16 @@ impl Parking {
     /// An operation on a range that has not begun.
     pub(crate) fn queued_mut(&mut self, operation: OperationId) -> Option<&mut Queued> {
         self.barrier.iter_mut().find(|queued| queued.operation == operation)
+    }
+    /// Whether something that waits here may still touch one of these keys; reads that have begun see what they captured.
+    pub(crate) fn may_touch(&self, keys: &KeyRange) -> bool {
+        let mut held = self.holds.range::<[u8], _>((Bound::Included(&*keys.start), Bound::Unbounded));
+        let is_held = held.next().is_some_and(|(series, _)| keys.contains(series));
+        self.has_ranges() || is_held
+    }
+    /// Whether operations on ranges wait that have not begun, or that write.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.range_holds > 0 || !self.barrier.is_empty()
     }
     /// Forgets a command that has not been started.
     pub(crate) fn remove_queued(&mut self, operation: OperationId) -> Option<Queued> {

@@ -4,15 +4,19 @@ use super::block_cache::{BlockCache, BlockKey};
 use super::effect::{Effects, ReadId};
 use super::park::ParkId;
 use super::{Pause, Shard, Task};
-use crate::limits::MEMTABLES_FROZEN_MAX;
-use crate::model::{OwnedValue, Seqno, Slot, SlotClass, Value};
+use crate::limits::{MEMTABLES_BORROWED_MAX, MEMTABLES_FROZEN_MAX};
+use crate::model::{KeyRange, OwnedValue, Seqno, Slot, SlotClass, Value};
 use crate::storage::memtable::{Memtable, series_hash};
 use crate::storage::read::{self, BlockRef, Blocks, NewestSearch, Step, View};
 use crate::storage::sstable::{Block, TableError};
 use crate::storage::version::{Table, Version};
+use crate::teeth::{Bug, planted};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Memtables that one read looks at: the active one, and those that are frozen or borrowed.
+const MEMTABLES_READ_MAX: usize = 1 + MEMTABLES_FROZEN_MAX + MEMTABLES_BORROWED_MAX;
 
 /// What a waiting read sees: the shard as it was when the read first ran.
 pub(crate) struct Capture {
@@ -23,6 +27,8 @@ pub(crate) struct Capture {
     /// The memtable that was active; still is, unless it is among the frozen.
     active: u64,
     version: Arc<Version>,
+    /// The shard's keys then: a read that has begun goes on over what is handed over meanwhile.
+    keys: Arc<KeyRange>,
 }
 
 impl Capture {
@@ -116,9 +122,10 @@ impl Shard {
         *self.snapshots.entry(snapshot).or_default() += 1;
         Capture {
             snapshot,
-            frozen: self.memory.frozen.iter().map(|frozen| Arc::clone(&frozen.memtable)).collect(),
+            frozen: self.memory.read_only().cloned().collect(),
             active: self.memory.active.id(),
             version: Arc::clone(&self.memory.version),
+            keys: Arc::clone(&self.keys),
         }
     }
 
@@ -131,6 +138,10 @@ impl Shard {
             return false;
         }
         let Some(seqno) = self.log.written_seqno() else { return false };
+        if seqno < self.taken_over {
+            // Keys were handed over with seqnos that this log has not reached: what is durable of them lies above it.
+            return false;
+        }
         match &task.capture {
             Some(capture) => capture.snapshot <= seqno,
             None => {
@@ -146,25 +157,31 @@ impl Shard {
         task: &Task,
         call: impl FnOnce(&View<'_>, &mut BlocksAtHand<'_>) -> Result<Step<T>, TableError>,
     ) -> Result<T, Pause> {
-        let mut memtables: [&Memtable; 2 * MEMTABLES_FROZEN_MAX + 2] =
-            [&self.memory.active; 2 * MEMTABLES_FROZEN_MAX + 2];
+        let mut memtables: [&Memtable; MEMTABLES_READ_MAX] = [&self.memory.active; MEMTABLES_READ_MAX];
         let mut many = Vec::new();
-        let (memtables, version, snapshot) = match &task.capture {
+        let (memtables, version, snapshot, keys) = match &task.capture {
             None => {
-                let frozen = self.memory.frozen.iter().map(|frozen| &*frozen.memtable);
+                let frozen = self.memory.read_only().map(|memtable| &**memtable);
                 let places = memtables.iter_mut().skip(1);
                 let count = 1 + places.zip(frozen).map(|(place, memtable)| *place = memtable).count();
-                (memtables.get(..count).unwrap_or_default(), &*self.memory.version, Seqno::MAX)
+                (memtables.get(..count).unwrap_or_default(), &*self.memory.version, Seqno::MAX, &*self.keys)
             }
             Some(capture) => {
                 many.extend(capture.frozen.iter().map(|memtable| &**memtable));
                 if self.memory.active.id() == capture.active {
                     many.push(&self.memory.active);
                 }
-                (&*many, &*capture.version, capture.snapshot)
+                (&*many, &*capture.version, capture.snapshot, &*capture.keys)
             }
         };
-        let view = View { memtables, version, snapshot, keys: &self.keys };
+        let everywhere;
+        let keys = if planted(Bug::ReadOutsideClip) {
+            everywhere = KeyRange::all();
+            &everywhere
+        } else {
+            keys
+        };
+        let view = View { memtables, version, snapshot, keys };
         let mut blocks = BlocksAtHand { cache: &mut self.cache, pins: &task.pins };
         match call(&view, &mut blocks) {
             Ok(Step::Ready(found)) => Ok(found),
@@ -176,7 +193,7 @@ impl Shard {
     /// Whether memory or tables may hold entries of one of the classes: `false` is certain. Costs no read.
     pub(super) fn may_hold(&mut self, series: &[u8], classes: &[SlotClass]) -> bool {
         let hash = series_hash(series);
-        let frozen = self.memory.frozen.iter().map(|frozen| &*frozen.memtable);
+        let frozen = self.memory.read_only().map(|memtable| &**memtable);
         let mut memtables = frozen.chain([&self.memory.active]);
         if memtables.any(|memtable| memtable.holds(hash, series, classes)) {
             return true;

@@ -24,6 +24,7 @@ pub(super) struct ScanTask {
 
 /// A walk over live keys: a page of them, or a count of all.
 pub(super) struct KeysTask {
+    range: KeyRange,
     position: KeyPosition,
     keys: Vec<(Box<[u8]>, KeyKind)>,
     count: i64,
@@ -125,11 +126,11 @@ impl Shard {
         &mut self,
         operation: OperationId,
         task: &mut Task,
-        after: Option<&[u8]>,
+        from: &[u8],
         count: usize,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let mut walk = keys_task(task, after);
+        let mut walk = keys_task(task, from);
         let outcome = self.walk_keys(task, &mut walk, count);
         let reply = match &outcome {
             // All that this slice looked at was deleted. A page without keys would be taken for the shard's end.
@@ -152,7 +153,7 @@ impl Shard {
         task: &mut Task,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let mut walk = keys_task(task, None);
+        let mut walk = keys_task(task, &[]);
         let outcome = self.walk_keys(task, &mut walk, SCAN_SLICE_ENTRIES);
         walk.count += i64::try_from(walk.keys.len()).unwrap_or(i64::MAX);
         walk.keys.clear();
@@ -174,8 +175,7 @@ impl Shard {
         let status = self.with_view(task, |view, blocks| {
             let keys = &mut walk.keys;
             let visit = &mut |key: &[u8], kind| keys.push((key.into(), kind));
-            let all = KeyRange::all();
-            read::key_page_step(view, &all, &mut walk.position, wanted, blocks, &mut scratch, visit)
+            read::key_page_step(view, &walk.range, &mut walk.position, wanted, blocks, &mut scratch, visit)
         });
         self.scratch = scratch;
         let status = status?;
@@ -184,11 +184,12 @@ impl Shard {
     }
 }
 
-fn keys_task(task: &mut Task, after: Option<&[u8]>) -> Box<KeysTask> {
+fn keys_task(task: &mut Task, from: &[u8]) -> Box<KeysTask> {
     match std::mem::take(&mut task.progress) {
         Progress::Keys(walk) => walk,
         Progress::Start | Progress::Scan(_) | Progress::Range(_) => {
-            Box::new(KeysTask { position: KeyPosition::behind(after), keys: Vec::new(), count: 0 })
+            let range = KeyRange { start: from.into(), end: None };
+            Box::new(KeysTask { range, position: KeyPosition::default(), keys: Vec::new(), count: 0 })
         }
     }
 }

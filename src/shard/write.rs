@@ -4,7 +4,7 @@ use super::effect::{Effects, ShardRequest};
 use super::{Frozen, Pause, Shard};
 use crate::limits::{MEMTABLE_SEGMENTS_MAX, MEMTABLES_FROZEN_MAX};
 use crate::model::{
-    Command, DeleteScope, EntryOp, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, StoredEntry,
+    Command, DeleteScope, EntryOp, KeyRange, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, StoredEntry,
 };
 use crate::storage::memtable::Memtable;
 use crate::storage::range_delete::RangeDelete;
@@ -110,11 +110,21 @@ impl Shard {
 
     /// Writes a range delete.
     pub(super) fn write_delete(&mut self, scope: DeleteScope<'_>) -> Result<(), Pause> {
-        let record = Record::Delete(scope);
+        // Keys that others own have deletes of their own, under the seqnos of their owners: this one must not come to
+        // hide what lies in them when they are handed over to this shard.
+        let Some(mut delete) = RangeDelete::new(scope, Seqno(0)).clip(&self.keys) else { return Ok(()) };
+        let keys = delete.keys.clone();
+        let record = match scope {
+            DeleteScope::Series { .. } | DeleteScope::TimeRange { .. } => Record::Delete(scope),
+            DeleteScope::Prefix { .. } | DeleteScope::All => {
+                Record::DeleteKeys { start: &keys.start, end: keys.end.as_deref() }
+            }
+        };
         self.admit(record_bytes(&record), true)?;
         let seqno = self.take_seqno();
         let lsn = self.log.append(seqno, &record);
-        self.memory.active.delete_range(RangeDelete::new(scope, seqno), lsn);
+        delete.seqno = seqno;
+        self.memory.active.delete_range(delete, lsn);
         self.counters.range_deletes += 1;
         Ok(())
     }
@@ -245,7 +255,8 @@ impl Shard {
             let live = self.log.live_segments().filter(unneeded).map(|segment| segment.seq);
             let releases: Vec<_> = live.filter(|seq| !self.releasing.contains(seq)).collect();
             self.releasing.extend(&releases);
-            fx.request(ShardRequest::Flush { memtable, keys: self.keys.clone(), releases });
+            // All of it, also what has been handed over since: this shard's log holds it.
+            fx.request(ShardRequest::Flush { memtable, keys: KeyRange::all(), releases });
         }
     }
 

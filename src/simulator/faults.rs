@@ -52,9 +52,11 @@ pub enum FaultKind {
     Tiny,
     /// Neither: samples become too old, under retentions that change from life to life and a clock that is set.
     Retention,
+    /// Neither: boundaries between shards are moved at random times, on 2 to 8 cores.
+    Moves,
 }
 
-const ALL: [(FaultKind, &str, &str); 21] = [
+const ALL: [(FaultKind, &str, &str); 22] = [
     (FaultKind::Crash, "crash", "the node dies between any two steps"),
     (FaultKind::RecoveryCrash, "recovery-crash", "it dies while it recovers"),
     (FaultKind::PowerCut, "power-cut", "crashes are power cuts, not only kills"),
@@ -76,6 +78,7 @@ const ALL: [(FaultKind, &str, &str); 21] = [
     (FaultKind::Pause, "pause", "a core stands still while the others run"),
     (FaultKind::Tiny, "tiny", "no fault: tiny segments, memtables, caches, mailboxes, frames"),
     (FaultKind::Retention, "retention", "no fault: samples become too old, and retentions change"),
+    (FaultKind::Moves, "moves", "no fault: boundaries between shards move while they serve"),
 ];
 
 impl FaultKind {

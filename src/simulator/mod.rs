@@ -28,6 +28,7 @@
 //! | reset | the outcome of what was under way is open |
 //! | clock-jump, pause | nobody notices |
 //! | tiny | BUSY at most |
+//! | moves | nobody notices; each key by itself holds a prefix of its operations |
 
 mod age;
 mod campaign;
@@ -93,6 +94,10 @@ pub struct Summary {
     pub replayed: u64,
     /// Recoveries that found a torn tail.
     pub torn: u64,
+    /// Boundaries that were moved.
+    pub moves: u64,
+    /// Moves that were given up.
+    pub moves_refused: u64,
 }
 
 impl Summary {
@@ -114,6 +119,8 @@ impl Summary {
             (&mut self.expired, other.expired),
             (&mut self.replayed, other.replayed),
             (&mut self.torn, other.torn),
+            (&mut self.moves, other.moves),
+            (&mut self.moves_refused, other.moves_refused),
         ];
         pairs.into_iter().for_each(|(sum, part)| *sum += part);
     }
@@ -125,7 +132,7 @@ impl fmt::Display for Summary {
             f,
             "{} lives, {} crashes, {} opens interrupted, {} shutdowns, {} writes acknowledged, {} refused, {} answers \
              judged, {} errors, {} faults met, {} bits flipped ({} noticed), {} replies that showed \
-             samples too old, {} records replayed, {} torn tails",
+             samples too old, {} records replayed, {} torn tails, {} boundaries moved ({} moves given up)",
             self.lives,
             self.crashes,
             self.opens_cut,
@@ -139,7 +146,9 @@ impl fmt::Display for Summary {
             self.flips_noticed,
             self.expired,
             self.replayed,
-            self.torn
+            self.torn,
+            self.moves,
+            self.moves_refused
         )
     }
 }

@@ -1,6 +1,7 @@
 //! One life of a node: the daemon's own parts (cores, coordinator, jobs, store) on the simulated machine, moved one
 //! step at a time.
 
+use super::workload::KEYS;
 use crate::config::{Config, OnIoError, SyncPolicy};
 use crate::io::sim::{BackendId, Rng, SimBackend, SimClient, SimWorld};
 use crate::io::{FileLock, ListenerId};
@@ -135,6 +136,23 @@ impl Node {
     /// Where the shards are split.
     pub(super) fn boundaries(&self) -> Vec<Box<[u8]>> {
         self.boundaries.clone()
+    }
+    /// Begins to move a boundary to some key, or next to one, unless a move is under way or it cannot lie there.
+    pub(super) fn move_some_boundary(&self, mut dice: Rng) {
+        let count = self.shared.moves.boundaries().len();
+        let index = dice.index(count.max(1));
+        let mut key = KEYS[dice.index(KEYS.len())].0.as_bytes().to_vec();
+        match dice.below(4) {
+            0 => key.push(0),
+            1 => key.truncate(1),
+            _ => {}
+        }
+        let begun = self.shared.begin_move(index, &key, "the simulation wants it".to_owned(), None);
+        self.world.remark(|| format!("-- boundary {index} to {}: {begun:?}", key.escape_ascii()));
+    }
+    /// Moves that took place, and those that came to nothing.
+    pub(super) fn moves(&self) -> (u64, u64) {
+        self.shared.moves.counts()
     }
     /// As SIGTERM: cores answer what they have, seal their logs and end.
     pub(super) fn begin_shutdown(&mut self) {

@@ -73,6 +73,10 @@ pub(super) enum Trouble {
     Jump {
         ns: i64,
     },
+    /// A boundary between two shards is moved.
+    Move {
+        dice: Rng,
+    },
     /// A core does not get to run for some steps.
     Pause {
         core: usize,
@@ -114,6 +118,8 @@ pub(super) struct LifePlan {
     pub(super) open_fault: Option<Fault>,
     /// Crashes right after a recovery, to see that the next one finds the same.
     pub(super) recovers_twice: bool,
+    /// Boundaries move: no key belongs to one log.
+    pub(super) has_moves: bool,
     /// A bit flips before this life.
     pub(super) rot: Option<Rng>,
     /// Writes may be refused, or fail, one by one.
@@ -133,7 +139,8 @@ impl LifePlan {
         let steps = rounds.iter().sum();
         let mut drawn = Drawn { seed, life, faults, steps, troubles: Vec::new() };
         let tiny = drawn.dice(FaultKind::Tiny, 1, 2);
-        let node = draw_node(options, &mut dice, tiny);
+        let mut node = draw_node(options, &mut dice, tiny);
+        let has_moves = drawn.moves(options, &mut node);
         let asks_in = [3, 6, 12][dice.index(3)];
         let fails = drawn.eio() | drawn.full_disk() | drawn.bad_sectors();
         let is_slow = drawn.slow_disk() | drawn.pauses(node.cores);
@@ -152,6 +159,7 @@ impl LifePlan {
             open_cuts: Vec::new(),
             open_fault: None,
             recovers_twice: false,
+            has_moves,
             rot: drawn.dice(FaultKind::Rot, 1, 4),
             // Writes that are too old are refused.
             one_at_a_time: fails || is_slow || cutoff.is_some(),
@@ -273,6 +281,17 @@ impl Drawn {
         self.troubles.push((dice.below(self.steps), Trouble::Pause { core, steps }));
         true
     }
+    fn moves(&mut self, options: &SimulationOptions, node: &mut NodeOptions) -> bool {
+        let Some(mut dice) = self.dice(FaultKind::Moves, 1, 2) else { return false };
+        if options.cores.is_none() {
+            node.cores = [2, 2, 3, 3, 4, 8][dice.index(6)];
+        }
+        let steps_between = [5, 20, 80][dice.index(3)];
+        for _ in 0..=self.steps / steps_between {
+            self.troubles.push((dice.below(self.steps), Trouble::Move { dice: dice.fork() }));
+        }
+        node.cores > 1
+    }
     fn bad_sectors(&mut self) -> bool {
         let Some(mut dice) = self.dice(FaultKind::Latent, 1, 10) else { return false };
         for _ in 0..=dice.below(3) {
@@ -343,14 +362,18 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 /// Whether a seed has retention at all is drawn by the dice of this life, which no run has.
 const SEED_LIFE: u64 = 1 << 20;
 
+/// Whether lives of a seed may have a retention.
+pub(super) fn has_retention(seed: u64) -> bool {
+    FaultKind::Retention.dice(seed, SEED_LIFE).chance(1, 4)
+}
+
 /// Where the cutoff lies in a life of a seed with retention, and dice for more: mostly among the samples.
 fn draw_cutoff(faults: FaultSet, seed: u64, life: u64) -> Option<(i64, Rng)> {
-    let is_drawn = FaultKind::Retention.dice(seed, SEED_LIFE).chance(1, 4);
     let mut dice = FaultKind::Retention.dice(seed, life);
     let has_some = dice.chance(4, 5);
     let place = dice.below(TIMES * 3 / 4 * TIME_STEP.unsigned_abs()).cast_signed();
     let cutoff = place - TIMES.cast_signed() / 2 * TIME_STEP;
-    (faults.has(FaultKind::Retention) && is_drawn && has_some).then_some((cutoff, dice))
+    (faults.has(FaultKind::Retention) && has_retention(seed) && has_some).then_some((cutoff, dice))
 }
 
 /// A call on some kind of file that fails, after up to `after_max` that do not.

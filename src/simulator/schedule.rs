@@ -56,6 +56,9 @@ pub(super) struct Run {
     is_slow: bool,
     /// Where the shards of the life that wrote last were split.
     boundaries: Vec<Box<[u8]>>,
+    /// In this life boundaries move, and in the one that wrote last they did.
+    has_moves: bool,
+    had_moves: bool,
     pub(super) hung_until_ns: u64,
     /// Step at which a core that stands still goes on.
     pub(super) paused_until: u64,
@@ -99,6 +102,8 @@ impl Run {
             syncs_ended_ns: None,
             is_slow: false,
             boundaries: Vec::new(),
+            has_moves: false,
+            had_moves: false,
             hung_until_ns: 0,
             paused_until: 0,
             is_full: false,
@@ -149,6 +154,7 @@ impl Run {
         self.world.set_chaos(plan.chaos);
         self.world.with_disk(|disk| disk.set_cut_style(plan.cut_style));
         self.value_bytes_max = plan.value_bytes_max;
+        self.has_moves = plan.has_moves;
         // A scan that waits for credit keeps its place in the mailbox, and what fills a tiny one is never read: such
         // scans must not wait.
         let is_tiny = plan.node.knobs.mailbox_requests_max < MAILBOX_REQUESTS_MAX;
@@ -166,6 +172,9 @@ impl Run {
         if outcome.is_ok() && plan.ending == Ending::Shutdown {
             outcome = self.shut_down(&mut node);
         }
+        let (moved, refused) = node.moves();
+        self.summary.moves += moved;
+        self.summary.moves_refused += refused;
         self.connections.clear();
         let crash = match (&outcome, plan.ending) {
             (Err(Stop::Down), _) | (_, Ending::PowerCut) => Crash::PowerCut,
@@ -263,7 +272,8 @@ impl Run {
     /// Reads everything and lets the oracle judge it.
     fn verify(&mut self, node: &mut Node) -> Result<(), Stop> {
         let boundaries = node.boundaries();
-        let streams = self.oracle.names.iter().map(|name| stream_of(&boundaries, name)).collect();
+        let names = &self.oracle.names;
+        let streams = names.iter().map(|name| log_of(names, self.has_moves, &boundaries, name)).collect();
         let full_until_ns = if self.is_full { u64::MAX } else { 0 };
         self.oracle.rules = Rules { machine_fails: true, full_until_ns, streams, ..Rules::default() };
         let entries = match self.dump(node)? {
@@ -277,7 +287,10 @@ impl Run {
         self.oracle.rules.machine_fails = false;
         self.give_space();
         let before = std::mem::take(&mut self.boundaries);
-        let judged = self.oracle.recovered(entries, self.losses, |key| stream_of(&before, key));
+        let had_moves = std::mem::replace(&mut self.had_moves, self.has_moves);
+        let names = self.oracle.names.clone();
+        let log_of = |key: &[u8]| log_of(&names, had_moves, &before, key);
+        let judged = self.oracle.recovered(entries, self.losses, log_of);
         judged.map_err(|why| Stop::Wrong(ViolationKind::Recovery, why))?;
         // What the lives before have hidden is gone from the oracle's books too.
         self.oracle.cutoff_max = i64::MIN;
@@ -354,7 +367,8 @@ impl Run {
         };
         // The last frames of a log look torn when they are damaged: nothing later proves that they were whole.
         let losses = if is_log { Losses::Anything } else { self.losses };
-        let judged = self.oracle.judge(entries, losses, |key| stream_of(&self.boundaries, key));
+        let log_of = |key: &[u8]| log_of(&self.oracle.names, self.had_moves, &self.boundaries, key);
+        let judged = self.oracle.judge(entries, losses, log_of);
         judged.map(drop).map_err(|why| {
             (ViolationKind::Recovery, format!("a bit flipped in {place} and nobody noticed: {why}"))
         })
@@ -520,6 +534,16 @@ impl Run {
             }
         }
     }
+}
+
+/// In whose log a key is written. Where boundaries move that changes, so each key is by itself: what a crash keeps of
+/// other keys says nothing about it.
+fn log_of(names: &[Vec<u8>], has_moves: bool, boundaries: &[Box<[u8]>], key: &[u8]) -> u16 {
+    if !has_moves {
+        return stream_of(boundaries, key);
+    }
+    let place = names.partition_point(|name| &**name < key);
+    u16::try_from(place).expect("there are few keys")
 }
 
 fn wrong(why: &str) -> Stop {

@@ -57,6 +57,7 @@ impl Run {
                 self.world.jump_wall_clock(*ns);
                 self.grow_older();
             }
+            Trouble::Move { dice } => node.move_some_boundary(dice.clone()),
             Trouble::Pause { core, steps } => {
                 node.paused = Some(*core);
                 self.paused_until = step + steps;

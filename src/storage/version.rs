@@ -35,6 +35,10 @@ pub struct Version {
     seqno_max: Seqno,
     /// What is hidden for its age.
     cutoffs: Vec<Cutoff>,
+    /// Counts versions since the start.
+    number: u64,
+    /// By shard, the id of its last memtable that is in these tables.
+    flushed: Vec<u64>,
 }
 
 impl Table {
@@ -80,7 +84,24 @@ impl Version {
             visible.filter_map(|delete| delete.clip(&table.meta.keys)).for_each(|delete| deletes.add(delete));
         }
         let seqno_max = tables.first().map_or(Seqno(0), |table| table.meta.seqno_max);
-        Self { tables, samples, timeless, deletes, seqno_max, cutoffs: cutoffs.to_vec() }
+        let (number, flushed) = (0, Vec::new());
+        Self { tables, samples, timeless, deletes, seqno_max, cutoffs: cutoffs.to_vec(), number, flushed }
+    }
+    /// The same with its place in the order of versions, and for each shard the id of its last memtable that is in it:
+    /// memtables of a shard are flushed in the order of their ids, which begin at 1 with each start.
+    #[must_use]
+    pub fn numbered(self, number: u64, flushed: Vec<u64>) -> Self {
+        Self { number, flushed, ..self }
+    }
+    /// Its place in the order of versions since the start; a higher one holds whatever the lower ones did.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+    /// Whether a memtable of a shard is in these tables.
+    #[must_use]
+    pub fn has_flushed(&self, shard: u16, memtable: u64) -> bool {
+        self.flushed.get(usize::from(shard)).is_some_and(|last| memtable <= *last)
     }
     /// All tables, highest seqno first.
     #[must_use]

@@ -27,27 +27,35 @@ const SECONDS: u64 = 60;
 #[test]
 fn acknowledged_writes_survive_kill_9_with_sync_always() {
     // An acknowledged write that is gone after a crash breaks the first promise.
-    run("io_uring", "always", 100);
+    run("io_uring", "always", 100, false);
 }
 
 #[test]
 fn acknowledged_writes_survive_kill_9_with_sync_always_the_other_way_round() {
     // What lies on disk must not depend on the backend: here epoll makes the store, and each recovers from the other.
-    run("epoll", "always", 100);
+    run("epoll", "always", 100, false);
 }
 
 #[test]
 fn acknowledged_writes_survive_kill_9_with_a_sync_interval() {
     // The kernel keeps what was written: only a power cut may lose it.
-    run("io_uring", "interval=10ms", 30);
-    run("epoll", "interval=10ms", 30);
+    run("io_uring", "interval=10ms", 30, false);
+    run("epoll", "interval=10ms", 30, false);
 }
 
 #[test]
 fn acknowledged_writes_survive_kill_9_without_sync() {
     // As above: an acknowledgement means that the write has completed.
-    run("io_uring", "none", 30);
-    run("epoll", "none", 30);
+    run("io_uring", "none", 30, false);
+    run("epoll", "none", 30, false);
+}
+
+#[test]
+fn acknowledged_writes_survive_kill_9_in_the_middle_of_moves() {
+    // Keys change hands between shards all the time: what a crash finds half-way must be one or the other. Nor may a
+    // client notice a move: before the kill every reply is what the model says.
+    run("io_uring", "always", 20, true);
+    run("epoll", "interval=10ms", 20, true);
 }
 
 /// The backend of a loop: that of the loop before has just been killed, and this one recovers from it.
@@ -56,7 +64,7 @@ fn backend_of(first: &str, round: u64) -> &'static str {
     if (first == "io_uring") == is_first { "io_uring" } else { "epoll" }
 }
 
-fn run(first: &str, sync: &str, loops: u64) {
+fn run(first: &str, sync: &str, loops: u64, moves: bool) {
     let seed = number_from("TSKV_CRASH_SEED", 1 + u64::from(std::process::id()));
     let loops = number_from("TSKV_CRASH_LOOPS", loops.min(LOOPS));
     let until = Instant::now() + Duration::from_secs(number_from("TSKV_CRASH_SECONDS", SECONDS));
@@ -68,7 +76,9 @@ fn run(first: &str, sync: &str, loops: u64) {
     let (mut done, mut acks) = (0, 0);
     let mut kills = [0, 0];
     while done < loops && Instant::now() < until {
-        let flags = flags(&mut rng, backend_of(first, done), sync, done);
+        let cores = if moves { 2 + rng.below(3) } else { 1 + rng.below(4) };
+        let flags = flags(&mut rng, backend_of(first, done), sync, done, cores);
+        fleet.move_boundaries(if moves { cores } else { 0 });
         let daemon = start(&data, &flags, &mut rng);
         let verdict = fleet.verify(&daemon.address());
         let daemon = keep_if_wrong(verdict, daemon, &data, &format!("{replay}, loop {done}, {flags:?}"));
@@ -81,10 +91,12 @@ fn run(first: &str, sync: &str, loops: u64) {
         kills[usize::from(backend_of(first, done) == "epoll")] += 1;
         done += 1;
     }
-    let flags = flags(&mut rng, backend_of(first, done), sync, done.max(1));
+    let cores = 1 + rng.below(4);
+    let flags = flags(&mut rng, backend_of(first, done), sync, done.max(1), cores);
     let daemon = Daemon::start(&data, &flags);
     let verdict = fleet.verify(&daemon.address());
     let daemon = keep_if_wrong(verdict, daemon, &data, &format!("{replay}, at the end, {flags:?}"));
+    assert!(!moves || fleet.moved() > done, "{replay}: only {} boundaries moved", fleet.moved());
     let log = daemon.log();
     assert!(!log.contains("panicked"), "{replay}: the daemon panicked:\n{log}");
     daemon.kill();
@@ -93,14 +105,15 @@ fn run(first: &str, sync: &str, loops: u64) {
     assert!(check.status.success(), "{replay}: tskv check: {said}{}", String::from_utf8_lossy(&check.stdout));
     println!(
         "kill -9, {first} first and then in turns, sync {sync}: {done} of {loops} loops ({} io_uring, {} epoll), {acks} \
-         acknowledged requests, 0 lost",
-        kills[0], kills[1]
+         acknowledged requests, 0 lost; {} boundaries moved",
+        kills[0],
+        kills[1],
+        fleet.moved()
     );
 }
 
 /// Flags of one start; the core count stands at index 5.
-fn flags(rng: &mut Rng, backend: &str, sync: &str, round: u64) -> Vec<String> {
-    let cores = 1 + rng.below(4);
+fn flags(rng: &mut Rng, backend: &str, sync: &str, round: u64, cores: u64) -> Vec<String> {
     let mut flags: Vec<String> = ["--backend", backend, "--sync", sync, "--cores"].map(str::to_owned).into();
     flags.push(cores.to_string());
     if rng.one_in(2) {

@@ -12,6 +12,7 @@ mod odd_starts;
 mod protection;
 mod retention;
 mod serving;
+mod shards;
 mod slowlog;
 #[path = "../support/mod.rs"]
 mod support;

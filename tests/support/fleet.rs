@@ -4,11 +4,11 @@ use super::model::{Change, State};
 use super::writer::{Load, Native, NativeWriter, RespWriter, Stop};
 use super::{Reply, Resp, Rng};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
-use tskv::client::{Client, ClientOptions};
+use tskv::client::{Client, ClientError, ClientOptions};
 use tskv::model::{KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot};
 
 /// Writers of each kind.
@@ -35,6 +35,9 @@ pub(crate) struct Fleet {
     ending: AtomicBool,
     stop: AtomicBool,
     wrong: Mutex<Vec<String>>,
+    /// Cores between which boundaries move while the daemon is loaded; 0 or 1: none do.
+    moves_between: AtomicU64,
+    moved: AtomicU64,
 }
 
 impl Fleet {
@@ -47,11 +50,39 @@ impl Fleet {
             ending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             wrong: Mutex::new(Vec::new()),
+            moves_between: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
         }
     }
     /// Replies that were not what the model says.
     pub(crate) fn take_wrong(&self) -> Vec<String> {
         std::mem::take(&mut *self.wrong.lock().unwrap())
+    }
+    /// From the next load on, boundaries move all the time, between so many cores.
+    pub(crate) fn move_boundaries(&self, cores: u64) {
+        self.moves_between.store(cores, Ordering::SeqCst);
+    }
+    /// Boundaries that have moved in all.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::SeqCst)
+    }
+    /// Moves one boundary after the other until the daemon ends.
+    fn keep_moving(&self, address: &str, mut rng: Rng) {
+        let cores = self.moves_between.load(Ordering::SeqCst);
+        let Ok(mut client) = Client::connect(address, &ClientOptions::default()) else { return };
+        let kinds = [b'n', b'r'];
+        while !self.stop.load(Ordering::SeqCst) {
+            let boundary = u32::try_from(rng.below(cores - 1)).unwrap();
+            let writer = b'0' + u8::try_from(rng.index(WRITERS)).unwrap();
+            let letter = b'a' + u8::try_from(rng.index(26)).unwrap();
+            let key = [kinds[rng.index(2)], writer, b':', letter];
+            match client.move_boundary(boundary, &key) {
+                Ok(()) => drop(self.moved.fetch_add(1, Ordering::SeqCst)),
+                // It would pass its neighbour, lies there already, or was given up.
+                Err(ClientError::Refused { .. }) => {}
+                Err(_) => return,
+            }
+        }
     }
     /// What was acknowledged after `moment` is not owed.
     pub(crate) fn forgive_after(&self, moment: Instant) {
@@ -86,6 +117,10 @@ impl Fleet {
                     let Ok(mut client) = Native::connect(address) else { return };
                     self.repeat(|| writer.lock().unwrap().pipeline(&mut client, load));
                 });
+            }
+            if self.moves_between.load(Ordering::SeqCst) > 1 {
+                let rng = Rng(rng.next());
+                scope.spawn(move || self.keep_moving(address, rng));
             }
             if let Some(after) = flush_after {
                 scope.spawn(move || {

@@ -78,6 +78,12 @@ impl fmt::Display for RecordText<'_> {
                 write!(f, "delete prefix '{}'", prefix.escape_ascii())
             }
             Record::Delete(DeleteScope::All) => f.write_str("delete everything"),
+            Record::DeleteKeys { start, end: Some(end) } => {
+                write!(f, "delete keys '{}'..'{}'", start.escape_ascii(), end.escape_ascii())
+            }
+            Record::DeleteKeys { start, end: None } => {
+                write!(f, "delete keys from '{}' on", start.escape_ascii())
+            }
         }
     }
 }

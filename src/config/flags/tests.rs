@@ -32,7 +32,7 @@ fn each_flag_sets_what_it_names() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let secret = secret.to_str().unwrap();
 
-    let cases: [Case; 25] = [
+    let cases: [Case; 26] = [
         ("data", "/var/lib/tskv", |c| c.data == Path::new("/var/lib/tskv")),
         ("listen", "[::1]:0", |c| c.listen == ["[::1]:0".parse().unwrap()]),
         ("admin", "off", |c| c.admin.is_none()),
@@ -52,6 +52,7 @@ fn each_flag_sets_what_it_names() {
         ("wal-segment-bytes", "1048577", |c| c.wal_segment_bytes == (1 << 20) + 4096),
         ("bloom-bits", "0", |c| c.bloom_bits == 0),
         ("split-at", "g,p", |c| c.split_at.len() == 2),
+        ("rebalance", "on", |c| c.rebalance),
         ("spin", "50us", |c| c.spin == Some(Duration::from_micros(50))),
         ("on-io-error", "readonly", |c| c.on_io_error == OnIoError::ReadOnly),
         ("slowlog-slower-than", "250us", |c| c.slowlog_slower_than == Some(Duration::from_micros(250))),

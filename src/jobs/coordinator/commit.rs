@@ -24,6 +24,8 @@ pub(super) enum Change {
     Expired { retention: Retention, dropped: Vec<TableId> },
     /// A segment file is ready.
     Segment { shard: u16, spec: SegmentSpec },
+    /// Shards are split elsewhere.
+    Boundaries(Vec<Box<[u8]>>),
 }
 
 impl Change {
@@ -48,6 +50,7 @@ impl Change {
                 let entry = SegmentEntry { stream: StreamId(*shard), salt: spec.salt, bytes: spec.bytes };
                 out.push(Edit::AddSegment { seq: spec.seq, entry });
             }
+            Self::Boundaries(boundaries) => out.push(Edit::Boundaries(boundaries.clone())),
         }
     }
 }
@@ -104,7 +107,7 @@ impl Coordinator {
             match change {
                 Change::Flushed { shard, memtable, .. } => memtables.push((*shard, *memtable)),
                 Change::Segment { shard, .. } => segments.push(*shard),
-                Change::Merged { .. } | Change::Expired { .. } => {}
+                Change::Merged { .. } | Change::Expired { .. } | Change::Boundaries(_) => {}
             }
         }
         self.tell_flushes_failed(memtables, error);
@@ -141,10 +144,15 @@ impl Coordinator {
                     self.busy.retain(|id| !dropped.contains(id));
                 }
                 Change::Segment { shard, spec } => segments.push((shard, spec)),
+                Change::Boundaries(_) => {}
             }
         }
         if tables_changed {
-            self.version = Arc::new(Version::with_cutoffs(tables, self.state.retention.cutoffs()));
+            for (last, flushed) in self.flushed_last.iter_mut().zip(&flushed) {
+                *last = flushed.iter().copied().fold(*last, u64::max);
+            }
+            let version = Version::with_cutoffs(tables, self.state.retention.cutoffs());
+            self.version = Arc::new(version.numbered(self.version.number() + 1, self.flushed_last.clone()));
             self.nothing_to_merge = false;
             let parts = flushed.into_iter().zip(retired.iter().cloned());
             for (shard, (flushed, retired)) in (0u16..).zip(parts) {

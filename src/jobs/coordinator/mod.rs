@@ -69,6 +69,8 @@ pub struct Coordinator {
 
     state: State,
     version: Arc<Version>,
+    /// By shard, the id of its last memtable that is in the version.
+    flushed_last: Vec<u64>,
     /// Away while a commit job has it.
     log: Option<Box<ManifestLog>>,
     /// Changes whose edits are not yet durable, in order; the first `committing` of them are in the running commit.
@@ -164,6 +166,7 @@ impl Coordinator {
             now_ns: 0,
             state,
             version,
+            flushed_last: vec![0; options.shards],
             log: Some(Box::new(log)),
             changes: VecDeque::new(),
             committing: 0,
@@ -216,6 +219,10 @@ impl Coordinator {
             Some(ToCoordinator::Horizon { shard, seqno }) => self.take_horizon(shard, seqno),
             Some(ToCoordinator::Frozen { shard, ticket }) => self.take_frozen(shard, ticket),
             Some(ToCoordinator::FreezeFailed { shard, ticket }) => self.freeze_failed(shard, ticket),
+            Some(ToCoordinator::Boundaries(boundaries)) => {
+                self.table_job.boundaries.clone_from(&boundaries);
+                self.changes.push_back(Change::Boundaries(boundaries));
+            }
             Some(ToCoordinator::FlushAll { done }) => self.begin_barrier(Goal::Tables, done),
             Some(ToCoordinator::CompactAll { done }) => self.begin_barrier(Goal::FewestTables, done),
             Some(ToCoordinator::Checkpoint { name, done }) => {

@@ -235,7 +235,7 @@ fn note_record(extent: &mut Extent, seqno: Seqno, record: &Record<'_>) {
             extent.times = extent.times.map(|(first, last)| (first, last.max(to)));
         }
         Record::Delete(DeleteScope::Series { series }) => extent.note(Some(series), None, seqno, true),
-        Record::Delete(DeleteScope::Prefix { .. } | DeleteScope::All) => {
+        Record::DeleteKeys { .. } | Record::Delete(DeleteScope::Prefix { .. } | DeleteScope::All) => {
             extent.note(None, None, seqno, true);
         }
     }

@@ -60,6 +60,7 @@ impl Write {
                 });
             }
             Record::Put { .. } => {}
+            Record::DeleteKeys { .. } => unreachable!("no change of this model is logged so"),
         }
     }
     /// The shards that it concerns.
@@ -367,6 +368,10 @@ impl Shard {
                 if let Some(delete) = RangeDelete::new(scope, seqno).clip(&self.keys) {
                     self.active.delete_range(delete, lsn);
                 }
+            }
+            Record::DeleteKeys { start, end } => {
+                let keys = KeyRange { start: start.into(), end: end.map(Box::from) };
+                self.active.delete_range(RangeDelete { keys, times: None, seqno }, lsn);
             }
         }
         self.drive(files);

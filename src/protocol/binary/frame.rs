@@ -75,12 +75,14 @@ pub enum Opcode {
     Compact = 0x32,
     /// Reserved: the routing table.
     Routes = 0x33,
+    /// Moves a boundary between two shards; answered when that is over.
+    Move = 0x34,
     /// Makes a second store of hard links in the data directory; answered when it is durable.
     Checkpoint = 0x35,
 }
 
 impl Opcode {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Fatal,
         Self::Ping,
         Self::Hello,
@@ -97,6 +99,7 @@ impl Opcode {
         Self::Flush,
         Self::Compact,
         Self::Routes,
+        Self::Move,
         Self::Checkpoint,
     ];
     /// The opcode of a header byte, without [`RESPONSE_BIT`].

@@ -20,7 +20,7 @@
 use super::frame::{FrameHeader, Opcode, put_frame};
 use super::wire::{end, flag, key_bound, put_bytes, put_slot, put_value, series, slot, value};
 use crate::encoding::{ReadError, Reader, put_varint};
-use crate::limits::{BATCH_ENTRIES_MAX, SCAN_CREDIT_MAX, VALUE_BYTES_DEFAULT};
+use crate::limits::{BATCH_ENTRIES_MAX, CORES_MAX, SCAN_CREDIT_MAX, VALUE_BYTES_DEFAULT};
 use crate::model::{
     Aggregator, BucketGrid, CheckpointName, Command, DeleteScope, KeyError, KeyRange, ScanAnswer,
     ScanRequest, StoredEntry,
@@ -62,6 +62,9 @@ pub enum Request<'a> {
     Compact,
     /// Reserved; refused.
     Routes,
+    /// Moves the boundary between shard `boundary` and the next one to `key`. Answered with [`super::Response::Done`]
+    /// when it lies there, or [`super::Status::Failed`] when nothing has moved.
+    Move { boundary: u32, key: &'a [u8] },
     /// Answered with [`super::Response::Done`] when the checkpoint is durable.
     Checkpoint { name: CheckpointName },
 }
@@ -166,6 +169,7 @@ pub fn decode_request<'a>(
         Opcode::Flush => Request::Flush,
         Opcode::Compact => Request::Compact,
         Opcode::Routes => Request::Routes,
+        Opcode::Move => Request::Move { boundary: boundary(&mut reader)?, key: series(&mut reader)? },
         Opcode::Checkpoint => Request::Checkpoint { name: checkpoint_name(&mut reader)? },
     };
     end(&reader)?;
@@ -257,6 +261,15 @@ fn buckets(reader: &mut Reader<'_>) -> Result<ScanAnswer, PayloadError> {
     }
 }
 
+fn boundary(reader: &mut Reader<'_>) -> Result<u32, PayloadError> {
+    let number = reader.varint()?;
+    let is_small = number < CORES_MAX as u64;
+    u32::try_from(number)
+        .ok()
+        .filter(|_| is_small)
+        .ok_or(PayloadError::Limit { what: "boundary", max: CORES_MAX })
+}
+
 fn checkpoint_name(reader: &mut Reader<'_>) -> Result<CheckpointName, PayloadError> {
     let name = std::str::from_utf8(reader.prefixed()?).ok().and_then(CheckpointName::new);
     name.ok_or(PayloadError::Text { what: "checkpoint name" })
@@ -285,6 +298,10 @@ pub fn encode_request(out: &mut Vec<u8>, request_id: u64, has_checksum: bool, re
         Request::Data(command) => put_command(out, command),
         Request::Scan { request, credit } => put_scan(out, request, *credit),
         Request::ScanCredit { credit } => put_varint(out, u64::from(*credit)),
+        Request::Move { boundary, key } => {
+            put_varint(out, u64::from(*boundary));
+            put_bytes(out, key);
+        }
         Request::Checkpoint { name } => put_bytes(out, name.as_str().as_bytes()),
         Request::ScanCancel | Request::Stats | Request::Flush | Request::Compact | Request::Routes => {}
     });
@@ -308,6 +325,7 @@ fn opcode_of(request: &Request<'_>) -> Opcode {
         Request::Flush => Opcode::Flush,
         Request::Compact => Opcode::Compact,
         Request::Routes => Opcode::Routes,
+        Request::Move { .. } => Opcode::Move,
         Request::Checkpoint { .. } => Opcode::Checkpoint,
     }
 }

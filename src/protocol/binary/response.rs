@@ -290,6 +290,7 @@ pub fn decode_response<'a>(header: &FrameHeader, payload: &'a [u8]) -> Result<Re
         | Opcode::Delete
         | Opcode::Flush
         | Opcode::Compact
+        | Opcode::Move
         | Opcode::Checkpoint => Response::Done,
     };
     end(&reader)?;

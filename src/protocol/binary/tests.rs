@@ -71,6 +71,7 @@ fn requests() -> Vec<(&'static str, Request<'static>)> {
         ("routes", Request::Routes),
         ("scan_newest", Request::Scan { request: newest, credit: 8 }),
         ("scan_buckets", Request::Scan { request: buckets, credit: 2 }),
+        ("move_boundary", Request::Move { boundary: 1, key: b"m" }),
         ("checkpoint", Request::Checkpoint { name: CheckpointName::new("backup-1").unwrap() }),
     ]
 }

@@ -7,6 +7,7 @@
 
 mod block_reads;
 mod log_watch;
+mod moving;
 mod sockets;
 
 use super::blame::LogTimes;
@@ -14,7 +15,10 @@ use super::clients::client_lines;
 use super::connection::Closing;
 use super::desk::Desk;
 use super::mailbox::{Arrival, ForwardedReply, ForwardedRequest, ReplySummary, RequestBody};
+use super::moves::MoveMessage;
 use super::net::{FollowUp, FollowUpBody, Net};
+use super::pages::PAGE_KEYS;
+use super::placement::{PLACEMENT_CORE, Placement};
 use super::shared::Shared;
 use super::tokens::Work;
 use crate::buffer::AlignedBuf;
@@ -27,6 +31,7 @@ use crate::shard::{Event, Shard, ShardRequest, Shortage};
 use crate::storage::wal::{WalIo, WalOutcome};
 use block_reads::BlockReads;
 use log_watch::LogWatch;
+use moving::Moving;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -40,10 +45,15 @@ const PUBLISH_INTERVAL_NS: u64 = 250_000_000;
 /// After shutdown begins, replies may take this long to leave.
 const SHUTDOWN_NS: u64 = 3_000_000_000;
 
+/// A core that has done less than this since does not wake the one that decides.
+const COST_TOLD_MIN: u64 = 200;
+
 /// What other threads tell a core.
 pub(crate) enum Control {
     /// From the coordinator.
     Shard(ToShard),
+    /// From another core, or whoever decides: about keys that move.
+    Move(MoveMessage),
     /// A reply to an operation of this core's connections that the coordinator worked on.
     Done { operation: crate::model::OperationId, error: Option<String> },
 }
@@ -93,6 +103,10 @@ pub(crate) struct CoreLoop<B: Backend> {
     /// Connections whose next reply waits for the log; looked at again when it has got further than `log_seen`.
     awaiting_log: Vec<ConnectionId>,
     log_seen: Lsn,
+    moving: Moving,
+    placement: Placement,
+    /// Cost of this shard's commands when the core that decides was last told.
+    cost_told: u64,
     /// When the log got how far.
     log_times: LogTimes,
 }
@@ -139,6 +153,9 @@ impl<B: Backend> CoreLoop<B> {
             blocked: Vec::new(),
             awaiting_log: Vec::new(),
             log_seen: Lsn(0),
+            moving: Moving::default(),
+            placement: Placement::default(),
+            cost_told: 0,
             log_times: LogTimes::default(),
         }
     }
@@ -177,6 +194,8 @@ impl<B: Backend> CoreLoop<B> {
             self.shard.handle(self.now.monotonic_ns, Event::Slice, &mut self.net);
             self.settle();
         }
+        self.go_on_moving();
+        self.place();
         self.maintain();
         self.publish_counters();
         self.end()
@@ -234,7 +253,7 @@ impl<B: Backend> CoreLoop<B> {
         let sweep = (self.net.connections.count() > 0).then_some(self.sweep_due_ns);
         let publish = self.unpublished.then_some(self.publish_due_ns);
         let closing = self.closing_since_ns.map(|since| since.saturating_add(SHUTDOWN_NS));
-        let timers = [sweep, publish, closing, self.accept_retry_ns];
+        let timers = [sweep, publish, closing, self.accept_retry_ns, self.moving.deadline_ns()];
         let deadline = timers.into_iter().flatten().min().unwrap_or(u64::MAX);
         Wait::Until(deadline.min(self.shard.deadline_ns()))
     }
@@ -276,6 +295,7 @@ impl<B: Backend> CoreLoop<B> {
         loop {
             match self.control.try_recv() {
                 Ok(Control::Shard(message)) => self.shard_message(message),
+                Ok(Control::Move(message)) => self.move_message(message),
                 Ok(Control::Done { operation, error }) => self.desk().admin_done(operation, error),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
@@ -352,6 +372,7 @@ impl<B: Backend> CoreLoop<B> {
             RequestBody::Credit(chunks) => {
                 self.shard.handle(now_ns, Event::Credit { operation, chunks: *chunks }, &mut self.net);
             }
+            RequestBody::Fence { order } => self.moving.fence(*order),
             RequestBody::Cancel => self.shard.handle(now_ns, Event::Cancel { operation }, &mut self.net),
         }
     }
@@ -399,17 +420,18 @@ impl<B: Backend> CoreLoop<B> {
     fn run_follow_ups(&mut self) {
         for _ in 0..self.net.follow_ups.len() {
             let Some(follow_up) = self.net.follow_ups.pop_front() else { break };
+            if self.net.holds_follow_up(&follow_up) {
+                self.net.follow_ups_held.push_back(follow_up);
+                continue;
+            }
             let FollowUp { shard, operation, dialect, body } = follow_up;
             match body {
-                FollowUpBody::Execute(command) => {
-                    // Nobody needs the next page for a client that has gone.
-                    if self.net.connections.get_mut(operation.connection).is_some() {
-                        self.desk().execute_stored(shard, operation, dialect, command);
-                    }
-                }
+                FollowUpBody::Page { from } => self.desk().ask_page(operation, dialect, from, PAGE_KEYS),
                 FollowUpBody::Clients { place } => self.list_clients(shard, operation, dialect, place),
                 FollowUpBody::Scan => {
-                    let Some((command, credit)) = self.net.moved_scan(operation, dialect) else { continue };
+                    let Some((shard, command, credit)) = self.net.moved_scan(operation, dialect) else {
+                        continue;
+                    };
                     self.desk().execute_stored(shard, operation, dialect, command);
                     self.desk().credit(shard, operation, credit);
                 }
@@ -544,6 +566,12 @@ impl<B: Backend> CoreLoop<B> {
         self.unpublished = self.log_watch.is_waiting();
         self.net.metrics.shard.log_wait_ns = self.log_watch.look(self.net.core, self.now.monotonic_ns);
         super::status::gather(&mut self.net.metrics, &self.shard);
+        let (cost, shard) = (self.shard.load_cost(), &self.shard);
+        self.shared.loads.publish(self.net.core, cost, || shard.load_keys());
+        if self.net.core != PLACEMENT_CORE && self.decides() && cost > self.cost_told + COST_TOLD_MIN {
+            self.cost_told = cost;
+            self.shared.ring(PLACEMENT_CORE);
+        }
         let snapshot = self.net.metrics.snapshot(self.net.core, self.now.monotonic_ns);
         self.shared.publish(self.net.core, snapshot);
     }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! kind byte     bits 0-2  operation: 1 put, 2 delete slot, 3 delete time range, 4 delete series,
-//!                                    5 delete prefix, 6 delete all
+//!                                    5 delete prefix, 6 delete all, 7 delete keys
 //!               bits 3-4  slot class (put, delete slot), else 0
 //!               bits 5-6  value type (put), else 0
 //!               bit  7    the series is that of the record before: its bytes are left out
 //! seqno         varint: difference to the record before, or to the frame's base
-//! series        length varint, bytes (operations 1 to 4); the prefix (operation 5)
+//! series        length varint, bytes (operations 1 to 4); the prefix (operation 5); the first key (operation 7)
+//! end           varint: 0 for none, else the length plus one, then the bytes (operation 7)
 //! time          zigzag varint: difference to the time before it in the frame, wrapping (slot class time;
 //!               two of them for a time range: from, to)
 //! value         f64: 8 bytes; i64: zigzag varint; bytes: length varint, bytes
@@ -31,6 +32,9 @@ pub enum Record<'a> {
     DeleteSlot { series: &'a [u8], slot: Slot },
     /// Removes what is older in a range.
     Delete(DeleteScope<'a>),
+    /// Removes what is older of all series from `start` on and below `end`: what a shard writes for a delete of many
+    /// keys, cut to the keys that it owns at that moment, so that a replay need not know who owned what.
+    DeleteKeys { start: &'a [u8], end: Option<&'a [u8]> },
 }
 
 const PUT: u8 = 1;
@@ -39,6 +43,7 @@ const DELETE_TIME_RANGE: u8 = 3;
 const DELETE_SERIES: u8 = 4;
 const DELETE_PREFIX: u8 = 5;
 const DELETE_ALL: u8 = 6;
+const DELETE_KEYS: u8 = 7;
 const OPERATION_MASK: u8 = 0b0000_0111;
 const CLASS_SHIFT: u32 = 3;
 const TYPE_SHIFT: u32 = 5;
@@ -62,6 +67,7 @@ pub fn record_bytes(record: &Record<'_>) -> usize {
             }
             Record::Delete(DeleteScope::Prefix { prefix }) => prefix.len(),
             Record::Delete(DeleteScope::All) => 0,
+            Record::DeleteKeys { start, end } => start.len() + end.map_or(0, <[u8]>::len),
         }
 }
 
@@ -128,6 +134,17 @@ impl RecordEncoder {
             Record::Delete(DeleteScope::All) => {
                 payload.push(DELETE_ALL);
                 self.put_seqno(payload, seqno);
+            }
+            Record::DeleteKeys { start, end } => {
+                let end_bytes = end.map_or(0, <[u8]>::len);
+                assert!(start.len() <= SERIES_BYTES_MAX, "first key of {} bytes", start.len());
+                assert!(end_bytes <= SERIES_BYTES_MAX, "end key of {end_bytes} bytes");
+                payload.push(DELETE_KEYS);
+                self.put_seqno(payload, seqno);
+                put_varint(payload, start.len() as u64);
+                payload.extend_from_slice(start);
+                put_varint(payload, end.map_or(0, |end| end.len() as u64 + 1));
+                payload.extend_from_slice(end.unwrap_or_default());
             }
         }
     }
@@ -275,6 +292,10 @@ impl<'a> RecordDecoder<'a> {
                 Ok(Record::Delete(DeleteScope::Prefix { prefix }))
             }
             (DELETE_ALL, ..) if plain && !same => Ok(Record::Delete(DeleteScope::All)),
+            (DELETE_KEYS, ..) if plain && !same => {
+                let start = bounded(self.reader.prefixed()?, SERIES_BYTES_MAX)?;
+                Ok(Record::DeleteKeys { start, end: self.end_key()? })
+            }
             _ => Err(RecordError::KindUnknown { kind }),
         }
     }
@@ -285,6 +306,10 @@ impl<'a> RecordDecoder<'a> {
             self.series = series;
         }
         if self.series.is_empty() { Err(RecordError::SeriesMissing) } else { Ok(self.series) }
+    }
+    fn end_key(&mut self) -> Result<Option<&'a [u8]>, RecordError> {
+        let Some(bytes) = self.reader.count(SERIES_BYTES_MAX + 1)?.checked_sub(1) else { return Ok(None) };
+        Ok(Some(self.reader.take(bytes)?))
     }
     fn slot(&mut self, class: SlotClass) -> Result<Slot, RecordError> {
         Ok(match class {
@@ -327,6 +352,7 @@ mod tests {
         Series(Vec<u8>),
         Prefix(Vec<u8>),
         All,
+        Keys(Vec<u8>, Option<Vec<u8>>),
     }
 
     impl Owned {
@@ -340,6 +366,7 @@ mod tests {
                 Self::Series(series) => Record::Delete(DeleteScope::Series { series }),
                 Self::Prefix(prefix) => Record::Delete(DeleteScope::Prefix { prefix }),
                 Self::All => Record::Delete(DeleteScope::All),
+                Self::Keys(start, end) => Record::DeleteKeys { start, end: end.as_deref() },
             }
         }
     }
@@ -374,6 +401,8 @@ mod tests {
             1 => series().prop_map(Owned::Series),
             1 => proptest::collection::vec(any::<u8>(), 0..5).prop_map(Owned::Prefix),
             1 => Just(Owned::All),
+            1 => (proptest::collection::vec(any::<u8>(), 0..5), proptest::option::of(series()))
+                .prop_map(|(start, end)| Owned::Keys(start, end)),
         ]
     }
 
@@ -414,7 +443,7 @@ mod tests {
         // A record that reads as another one is wrong data with a right checksum.
         let cases: [(&[u8], RecordError); 8] = [
             (&[0, 0], RecordError::KindUnknown { kind: 0 }),
-            (&[7, 0], RecordError::KindUnknown { kind: 7 }),
+            (&[DELETE_KEYS | SAME_SERIES, 0], RecordError::KindUnknown { kind: 0x87 }),
             (&[PUT | 3 << CLASS_SHIFT | 1 << TYPE_SHIFT, 0], RecordError::KindUnknown { kind: 0x39 }),
             (&[PUT, 0], RecordError::KindUnknown { kind: PUT }),
             (&[DELETE_SERIES | 1 << TYPE_SHIFT, 0], RecordError::KindUnknown { kind: 0x24 }),

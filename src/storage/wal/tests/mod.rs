@@ -52,6 +52,7 @@ enum Logged {
     Series(Vec<u8>),
     Prefix(Vec<u8>),
     All,
+    Keys(Vec<u8>, Option<Vec<u8>>),
 }
 
 impl Logged {
@@ -65,6 +66,7 @@ impl Logged {
             Record::Delete(DeleteScope::Series { series }) => Self::Series(series.to_vec()),
             Record::Delete(DeleteScope::Prefix { prefix }) => Self::Prefix(prefix.to_vec()),
             Record::Delete(DeleteScope::All) => Self::All,
+            Record::DeleteKeys { start, end } => Self::Keys(start.to_vec(), end.map(<[u8]>::to_vec)),
         }
     }
     fn record(&self) -> Record<'_> {
@@ -77,6 +79,7 @@ impl Logged {
             Self::Series(series) => Record::Delete(DeleteScope::Series { series }),
             Self::Prefix(prefix) => Record::Delete(DeleteScope::Prefix { prefix }),
             Self::All => Record::Delete(DeleteScope::All),
+            Self::Keys(start, end) => Record::DeleteKeys { start, end: end.as_deref() },
         }
     }
 }

@@ -1,0 +1,85 @@
+//! What a shard is busy with: the cost of its commands so far, and keys on which it was spent.
+//!
+//! A key is kept for every `COST_BETWEEN` units of cost, the last `KEYS_MAX` of them: keys that cost more are there more
+//! often, and load that has gone is soon forgotten. A command costs one unit, a batch one for each entry.
+
+/// Keys that are kept.
+pub(super) const KEYS_MAX: usize = 512;
+/// Units of cost from one kept key to the next.
+const COST_BETWEEN: u64 = 16;
+/// Room that each place has from the start: keys that fit are noted without an allocation.
+const KEY_BYTES: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct LoadSample {
+    cost: u64,
+    /// The first `used` of these places hold keys, the oldest from `next` on once all do.
+    places: Box<[Vec<u8>]>,
+    used: usize,
+    next: usize,
+}
+
+impl Default for LoadSample {
+    fn default() -> Self {
+        let places = (0..KEYS_MAX).map(|_| Vec::with_capacity(KEY_BYTES)).collect();
+        Self { cost: 0, places, used: 0, next: 0 }
+    }
+}
+
+impl LoadSample {
+    /// A unit of cost was spent on a key.
+    pub(super) fn note(&mut self, key: &[u8]) {
+        self.cost += 1;
+        if !self.cost.is_multiple_of(COST_BETWEEN) {
+            return;
+        }
+        let place = &mut self.places[self.next];
+        place.clear();
+        place.extend_from_slice(key);
+        self.used = self.used.max(self.next + 1);
+        self.next = (self.next + 1) % KEYS_MAX;
+    }
+    /// Units spent so far.
+    pub(super) fn cost(&self) -> u64 {
+        self.cost
+    }
+    /// The keys that are kept, in no order that means anything.
+    pub(super) fn keys(&self) -> &[Vec<u8>] {
+        &self.places[..self.used]
+    }
+    /// Forgets keys that are another shard's now.
+    pub(super) fn retain(&mut self, is_own: impl Fn(&[u8]) -> bool) {
+        let mut kept = 0;
+        for place in 0..self.used {
+            if is_own(&self.places[place]) {
+                self.places.swap(kept, place);
+                kept += 1;
+            }
+        }
+        self.used = kept;
+        self.next = kept % KEYS_MAX;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_kept_in_proportion_to_what_they_cost_and_old_ones_go() {
+        // A sample that weighs each key alike would split where nobody works.
+        let mut sample = LoadSample::default();
+        (0..100_000).for_each(|_| sample.note(b"before"));
+        for turn in 0..(KEYS_MAX as u64 * COST_BETWEEN) {
+            sample.note(if turn % 64 < 48 { b"often" } else { b"now and then" });
+        }
+        let often = sample.keys().iter().filter(|key| **key == b"often").count();
+        assert_eq!((often, sample.keys().len()), (KEYS_MAX * 3 / 4, KEYS_MAX));
+        sample.retain(|key| key == b"often");
+        assert_eq!(sample.keys().len(), often);
+        (0..COST_BETWEEN).for_each(|_| sample.note(b"x"));
+        assert_eq!(sample.keys().len(), often + 1);
+        assert_eq!(sample.cost(), 100_000 + (KEYS_MAX as u64 + 1) * COST_BETWEEN);
+    }
+}
