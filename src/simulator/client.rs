@@ -330,6 +330,10 @@ fn put_resp(out: &mut Vec<u8>, ask: &Ask, names: &[Vec<u8>]) {
             words.extend([word("AGGREGATION"), word(fold.word()), number(*bucket)]);
             words
         }
+        Ask::Look(Query::Keys { prefix }) => {
+            // No prefix holds what means something in a pattern.
+            vec![word("KEYS"), [prefix, b"*".as_slice()].concat()]
+        }
         other => unreachable!("{other:?} is asked natively"),
     };
     out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
@@ -363,8 +367,15 @@ impl Resp {
             Self::Bulk(text) => Answer::Text(text.map(OwnedValue::Bytes)),
             Self::Array(items) => match items.first() {
                 Some(Self::Integer(_)) => Answer::Rows(row(&items).into_iter().collect()),
+                Some(Self::Bulk(_)) => Answer::Names(items.into_iter().filter_map(Self::text).collect()),
                 _ => Answer::Rows(items.iter().filter_map(Self::row).collect()),
             },
+        }
+    }
+    fn text(self) -> Option<Box<[u8]>> {
+        match self {
+            Self::Bulk(text) => text,
+            _ => None,
         }
     }
     fn row(&self) -> Option<(i64, OwnedValue)> {

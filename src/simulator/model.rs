@@ -56,6 +56,8 @@ pub(super) enum Query {
     At { key: usize, time: i64 },
     /// Native GET of the newest sample.
     Newest { key: usize },
+    /// KEYS of those that start with `prefix`.
+    Keys { prefix: Vec<u8> },
     /// Native SCAN of every key that starts with `prefix`.
     Scan { prefix: Vec<u8>, from: i64, to: i64, reverse: bool, limit: u64, gather: Gather },
 }
@@ -142,6 +144,8 @@ pub(super) enum Answer {
     Rows(Vec<(i64, OwnedValue)>),
     /// The key holds something else, or nothing, or the sample is there already.
     Refused,
+    /// Keys, in no order.
+    Names(Vec<Box<[u8]>>),
     /// Entries of a scan in order.
     Entries(Vec<Entry>),
     /// An error that no operation of the simulation should meet.
@@ -244,7 +248,7 @@ impl Mutation {
                 state.text = Some(value.clone());
             }
             Self::Del { .. } => {
-                let present = state.text.is_some() || state.is_series();
+                let present = state.is_live();
                 *state = KeyState::default();
                 return Answer::Integer(i64::from(present));
             }
@@ -280,6 +284,10 @@ impl Mutation {
 }
 
 impl KeyState {
+    /// Whether there is such a key.
+    pub(super) fn is_live(&self) -> bool {
+        self.text.is_some() || self.is_series()
+    }
     fn is_series(&self) -> bool {
         self.has_metadata || !self.samples.is_empty()
     }
@@ -334,7 +342,7 @@ impl KeyState {
     /// The right answer to a question about one key.
     ///
     /// # Panics
-    /// On a scan, which may be about several.
+    /// On what may be about several keys.
     pub(super) fn answer(&self, query: &Query) -> Answer {
         let numbers = |mut rows: Vec<(i64, OwnedValue)>| {
             rows.iter_mut().for_each(|(_, value)| {
@@ -367,7 +375,7 @@ impl KeyState {
             }
             Query::At { time, .. } => Answer::Rows(self.rows(*time, *time, false)),
             Query::Newest { .. } => Answer::Rows(newest()),
-            Query::Scan { .. } => panic!("a scan is answered key by key"),
+            Query::Keys { .. } | Query::Scan { .. } => panic!("a scan is answered key by key"),
         }
     }
 }

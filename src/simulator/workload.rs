@@ -231,7 +231,11 @@ impl Run {
                 }
             });
         }
-        match (self.op_dice.below(6), kind) {
+        match (self.op_dice.below(7), kind) {
+            (6, _) => {
+                let prefix = PREFIXES[self.op_dice.index(PREFIXES.len())];
+                Some(Query::Keys { prefix: prefix.as_bytes().to_vec() })
+            }
             (_, Kind::Bytes) => None,
             (0..=2, Kind::Mixed) | (0, _) => Some(Query::Get { key }),
             (3, _) => Some(Query::Latest { key }),

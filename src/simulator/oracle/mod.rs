@@ -197,7 +197,7 @@ impl Oracle {
             | Query::Aggregate { key, .. }
             | Query::At { key, .. }
             | Query::Newest { key } => vec![*key],
-            Query::Scan { prefix, .. } => {
+            Query::Keys { prefix } | Query::Scan { prefix, .. } => {
                 (0..self.names.len()).filter(|key| self.names[*key].starts_with(prefix)).collect()
             }
         };
@@ -266,6 +266,11 @@ impl Oracle {
                     return self
                         .check_scan(&lows, &cutoffs, &scan, entries)
                         .map_err(|why| format!("{query:?}: {why}"));
+                }
+                if let Query::Keys { .. } = query {
+                    return self
+                        .check_names(&lows, &cutoffs, answer)
+                        .map_err(|why| format!("{query:?} was answered {answer:?}: {why}"));
                 }
                 let (key, low) = lows.into_iter().next().expect("a question is about a key");
                 let is_right = |state: &KeyState| state.answer(&query).agrees_with(answer);
@@ -507,6 +512,32 @@ impl Oracle {
             None => Ok(()),
             Some(entry) => Err(format!("a key out of order, or of nobody: {entry:?}")),
         }
+    }
+
+    /// Each key is named once, or there is none such.
+    fn check_names(
+        &mut self,
+        lows: &BTreeMap<usize, usize>,
+        cutoffs: &BTreeMap<usize, i64>,
+        answer: &Answer,
+    ) -> Result<(), String> {
+        let mut named: Vec<&[u8]> = match answer {
+            Answer::Names(names) => names.iter().map(|name| &**name).collect(),
+            Answer::Rows(rows) if rows.is_empty() => Vec::new(),
+            _ => return Err("not a list of names".into()),
+        };
+        for (key, low) in lows {
+            let name = self.names[*key].clone();
+            let before = named.len();
+            named.retain(|other| *other != name);
+            let times = before - named.len();
+            let explains = |state: &KeyState| times == usize::from(state.is_live());
+            self.show(None, (*key, *low, cutoffs[key]), explains).map_err(|states| {
+                let name = String::from_utf8_lossy(&name);
+                format!("{name} is named {times} times; it should hold one of {states:?}")
+            })?;
+        }
+        if named.is_empty() { Ok(()) } else { Err("keys of nobody".into()) }
     }
 
     /// Forgets requests whose answers went down with the node.
