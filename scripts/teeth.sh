@@ -19,6 +19,7 @@ SECONDS_MAX=300
 # A suite: its goal, test program, and the filter that chooses it.
 declare -A SUITES=(
     [engine]='G1 sweep the_engine_keeps'
+    [node]='G1 simulation nodes_keep_their_promises'
     [wal-cuts]='G1 lib after_any_crash_recovery'
     [crash-sweep]='G2 sweep a_crash_at_any_operation'
     [fault-sweep]='G3 sweep no_failed_operation'
@@ -29,7 +30,6 @@ declare -A SUITES=(
     [failed-sync]='G8 disks a_failed_sync_of_the_log'
     [full]='G9 disks a_flush_that_finds_room'
     [retention]='G17 lib tests::retention::'
-    [moves]='I6 lib every_fault_strikes'
     [contract]='G12 backend_contract uring'
 )
 # A bug, and the suites of which each must catch it: those of the goals that name it, and more.
@@ -47,15 +47,20 @@ BUGS=(
     'forget-cutoff retention'
     'drop-too-early retention'
     'seal-without-sync wal-cuts'
-    'route-without-fence moves'
-    'hand-over-without-sync moves'
+    'statistics-despite-others node'
+    'first-for-newest node'
+    'route-without-fence node'
+    'skip-seqno-raise node'
+    'read-outside-clip node'
+    'hand-over-without-sync node'
 )
 
 # Runs a suite; the environment says which bug is in force.
 run() {
     local goal program filter
     read -r goal program filter <<< "${SUITES[$1]}"
-    TSKV_THOROUGH=1 timeout --kill-after=10 "$SECONDS_MAX" "${programs[$program]}" --show-output "$filter"
+    TSKV_THOROUGH=1 TSKV_SIM_SECONDS=60 TSKV_SIM_SEEDS_MIN=2000 \
+        timeout --kill-after=10 "$SECONDS_MAX" "${programs[$program]}" --show-output "$filter"
 }
 # Whether some test ran, and nothing was left out for want of means.
 has_run() { grep -qaE '^test .* \.\.\. ' "$1" && ! grep -qa 'SKIPPED\[' "$1"; }
@@ -68,13 +73,13 @@ printf '#!/bin/sh\nexec "$@" --cfg tskv_teeth\n' > "$RUSTC_WORKSPACE_WRAPPER"
 chmod +x "$RUSTC_WORKSPACE_WRAPPER"
 echo "building once, in the profile $PROFILE"
 built=$(cargo test --profile "$PROFILE" --no-run --lib --bin tskv --test sweep --test crash --test disks \
-    --test backend_contract 2>&1) || {
+    --test backend_contract --test simulation 2>&1) || {
     echo "$built" >&2
     exit 1
 }
 declare -A programs
-for program in sweep crash disks backend_contract; do
-    programs[$program]=$(sed -nE "s|.*Executable tests/$program/main.rs \\((.*)\\)|\\1|p" <<< "$built")
+for program in sweep crash disks backend_contract simulation; do
+    programs[$program]=$(sed -nE "s|.*Executable tests/$program(/main)?.rs \\((.*)\\)|\\2|p" <<< "$built")
 done
 programs[lib]=$(sed -nE 's|.*Executable unittests src/lib.rs \((.*)\)|\1|p' <<< "$built")
 for program in "${!programs[@]}"; do

@@ -35,6 +35,10 @@ pub(crate) enum Bug {
     ForgetCutoff,
     /// A table is dropped for its age as soon as its first sample is too old.
     DropTooEarly,
+    /// A scan of buckets takes the statistics of a chunk that other chunks or deletes reach into.
+    StatisticsDespiteOthers,
+    /// A scan for the newest of each series takes the first sample that it meets.
+    FirstForNewest,
     /// A range of keys is handed over, and its new route used, while requests by the old one are still on their way.
     RouteWithoutFence,
     /// A shard goes on with its own seqnos, whatever it takes over and whatever messages carry.
@@ -91,7 +95,7 @@ fn by_environment(_bug: Bug) -> bool {
 
 /// What `TSKV_TEETH` may say.
 #[cfg(tskv_teeth)]
-const NAMES: [(&str, Bug); 17] = [
+const NAMES: [(&str, Bug); 19] = [
     ("skip-wal-sync", Bug::SkipWalSync),
     ("skip-dir-sync-after-rename", Bug::SkipDirSyncAfterRename),
     ("ack-before-sync", Bug::AckBeforeSync),
@@ -105,6 +109,8 @@ const NAMES: [(&str, Bug); 17] = [
     ("believe-every-clock", Bug::BelieveEveryClock),
     ("forget-cutoff", Bug::ForgetCutoff),
     ("drop-too-early", Bug::DropTooEarly),
+    ("statistics-despite-others", Bug::StatisticsDespiteOthers),
+    ("first-for-newest", Bug::FirstForNewest),
     ("route-without-fence", Bug::RouteWithoutFence),
     ("skip-seqno-raise", Bug::SkipSeqnoRaise),
     ("read-outside-clip", Bug::ReadOutsideClip),

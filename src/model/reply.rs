@@ -108,6 +108,8 @@ pub enum ReplyError<'a> {
     Busy,
     /// The disk is full; reads and deletes go on.
     NoSpace,
+    /// No log segment or table can be made, for another reason than a full disk; it is tried on, and nothing was done.
+    DiskFails,
     /// A write or sync of the log failed; writes are refused until restart.
     Poisoned,
     /// A read of a block failed: what and where.
@@ -137,6 +139,10 @@ impl fmt::Display for ReplyError<'_> {
             Self::NotNumeric => f.write_str("TSDB: the series holds byte values, which have no number"),
             Self::Busy => f.write_str("writes arrive faster than the disk takes them, try again"),
             Self::NoSpace => f.write_str("the disk is full, writes are refused until there is space"),
+            Self::DiskFails => f.write_str(
+                "the disk takes no new log segment or table, writes are refused until it does; the server's log \
+                 says why",
+            ),
             Self::Poisoned => f.write_str("a write to the log failed, writes are refused until restart"),
             Self::Read { detail } => write!(f, "a block could not be read: {detail}"),
             Self::TooLarge { bytes_max } => {

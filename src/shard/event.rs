@@ -6,7 +6,7 @@ use crate::storage::version::Version;
 use crate::storage::wal::{SegmentSpec, WalOutcome};
 use std::sync::Arc;
 
-/// What cannot be made because the disk is full.
+/// What cannot be made because the disk is full, or fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
     /// A log segment; until the next one is ready.
@@ -34,6 +34,8 @@ pub enum Event<'a> {
     SegmentReady(SegmentSpec),
     /// The disk is too full for what this shard has asked for. It is tried again without being asked.
     DiskFull(Shortage),
+    /// The disk has failed again and again to take what this shard has asked for. It is tried on without being asked.
+    DiskFails(Shortage),
     /// Close the open segment, freeze what is in memory, send it for flushing, then answer with the ticket.
     FreezeNow { ticket: u64 },
     /// Report the horizon now.

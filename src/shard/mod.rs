@@ -166,10 +166,10 @@ pub struct Shard {
     /// Segments whose retirement has been asked for.
     releasing: BTreeSet<SegmentSeq>,
     segment_requested: bool,
-    /// The disk is full: no new segment can be made.
-    no_segment: bool,
-    /// The disk is full: no memtable can be flushed.
-    no_tables: bool,
+    /// Why no new segment can be made: the disk is full, or fails.
+    no_segment: Option<ReplyError<'static>>,
+    /// Why no memtable can be flushed.
+    no_tables: Option<ReplyError<'static>>,
     closing: bool,
     /// The writes without room are being tried again: others wait behind them.
     retrying: bool,
@@ -253,8 +253,8 @@ impl Shard {
             next_seqno: options.seqno_start,
             releasing: BTreeSet::new(),
             segment_requested: false,
-            no_segment: false,
-            no_tables: false,
+            no_segment: None,
+            no_tables: None,
             closing: false,
             retrying: false,
             active_since_ns: None,
@@ -289,24 +289,21 @@ impl Shard {
                     self.releasing.remove(&segment);
                     self.log.release(segment);
                 }
-                self.no_tables &= flushed.is_empty();
+                if !flushed.is_empty() {
+                    self.no_tables = None;
+                }
                 flushed.into_iter().for_each(|id| self.dispose_flushed(id, fx));
                 self.horizon_due_ns = now_ns;
                 self.retry_stalled(now_ns, fx);
             }
             Event::SegmentReady(segment) => {
                 self.segment_requested = false;
-                self.no_segment = false;
+                self.no_segment = None;
                 self.log.add_ready(segment);
                 self.retry_stalled(now_ns, fx);
             }
-            Event::DiskFull(shortage) => {
-                match shortage {
-                    Shortage::Segment => self.no_segment = true,
-                    Shortage::Tables => self.no_tables = true,
-                }
-                self.retry_stalled(now_ns, fx);
-            }
+            Event::DiskFull(shortage) => self.refuse_for(shortage, ReplyError::NoSpace, now_ns, fx),
+            Event::DiskFails(shortage) => self.refuse_for(shortage, ReplyError::DiskFails, now_ns, fx),
             Event::FreezeNow { ticket } => {
                 self.log.rotate();
                 self.freeze_waiters.push_back((self.memory.active.id(), ticket));

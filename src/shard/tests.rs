@@ -422,6 +422,21 @@ fn writes_without_room_wait_in_order_and_then_are_refused() {
 }
 
 #[test]
+fn writes_are_refused_while_the_disk_takes_no_segment_and_resume_with_the_next() {
+    // A disk that turned read-only would be called too slow, after five seconds, for every write, for ever.
+    let mut rig = Rig::new(1 << 20, 5);
+    let value = vec![b'v'; 7000];
+    let big = |series| Command::Put { series, slot: Slot::Timeless, value: Value::Bytes(&value) };
+    assert_eq!(rig.run(&big(b"a")), "Ok");
+    let waiting = rig.start(&big(b"b"));
+    rig.event(Event::DiskFails(Shortage::Segment));
+    assert_eq!(rig.reply(waiting).as_deref(), Some("error: DiskFails"));
+    assert_eq!(rig.run(&big(b"b")), "error: DiskFails");
+    rig.add_segment(256);
+    assert_eq!(rig.run(&big(b"b")), "Ok");
+}
+
+#[test]
 fn a_write_that_no_segment_can_hold_is_refused_at_once() {
     // It would stall all writers behind it for as long as it may wait.
     let mut rig = Rig::new(8 << 20, 256);

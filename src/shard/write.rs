@@ -1,7 +1,7 @@
 //! Writes: admission, then log and memtable in one step, and what follows from a memtable that is full.
 
 use super::effect::{Effects, ShardRequest};
-use super::{Frozen, Pause, Shard};
+use super::{Frozen, Pause, Shard, Shortage};
 use crate::limits::{MEMTABLE_SEGMENTS_MAX, MEMTABLES_FROZEN_MAX};
 use crate::model::{
     Command, DeleteScope, EntryOp, KeyRange, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, StoredEntry,
@@ -148,22 +148,39 @@ impl Shard {
             && self.memory.active.bytes() >= self.options.memtable_bytes
             && !is_delete
         {
-            return Err(if self.no_tables { self.refuse_disk_full() } else { Pause::Stall });
+            return Err(self.no_tables.map_or(Pause::Stall, |why| self.refuse_for_disk(why)));
         }
         match self.log.admission(bytes, is_delete) {
             Admission::Admitted => Ok(()),
             Admission::WaitForWrites => Err(Pause::Stall),
-            Admission::WaitForSegment if self.no_segment => Err(self.refuse_disk_full()),
+            Admission::WaitForSegment => {
+                Err(self.no_segment.map_or(Pause::Stall, |why| self.refuse_for_disk(why)))
+            }
             // The small first segments of a start may be too small for what the full-sized next one takes.
-            Admission::WaitForSegment | Admission::TooLarge => Err(Pause::Stall),
+            Admission::TooLarge => Err(Pause::Stall),
             Admission::Closed if self.log.poisoned() => Err(Pause::Refused(ReplyError::Poisoned)),
             Admission::Closed => Err(Pause::Refused(ReplyError::ShuttingDown)),
         }
     }
 
-    fn refuse_disk_full(&mut self) -> Pause {
-        self.counters.refused_disk_full += 1;
-        Pause::Refused(ReplyError::NoSpace)
+    fn refuse_for_disk(&mut self, why: ReplyError<'static>) -> Pause {
+        self.counters.refused_disk_full += u64::from(why == ReplyError::NoSpace);
+        Pause::Refused(why)
+    }
+
+    /// Writes that need what the disk does not take are refused from now on, those that wait for it first.
+    pub(super) fn refuse_for(
+        &mut self,
+        shortage: Shortage,
+        why: ReplyError<'static>,
+        now_ns: u64,
+        fx: &mut impl Effects,
+    ) {
+        match shortage {
+            Shortage::Segment => self.no_segment = Some(why),
+            Shortage::Tables => self.no_tables = Some(why),
+        }
+        self.retry_stalled(now_ns, fx);
     }
 
     fn insert(&mut self, series: &[u8], slot: Slot, seqno: Seqno, op: EntryOp<'_>, lsn: Lsn) {

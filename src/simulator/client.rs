@@ -1,9 +1,11 @@
 //! Clients of the simulated node: RESP and native, over bytes in both directions, with pipelines.
 
-use super::model::{Answer, Entry, Mutation, Query};
+use super::model::{Answer, Entry, Gather, Mutation, Query};
 use crate::io::Errno;
 use crate::io::sim::{Rng, SimClient};
-use crate::model::{Command, DeleteScope, KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot, StoredEntry};
+use crate::model::{
+    BucketGrid, Command, DeleteScope, KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot, StoredEntry,
+};
 use crate::protocol::binary::{
     FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
 };
@@ -256,11 +258,18 @@ fn put_native(out: &mut Vec<u8>, ticket: u64, ask: &Ask, names: &[Vec<u8>], cred
         }
         Ask::Look(Query::At { key, time }) => data(Command::GetAt { series: name(key), time: *time }),
         Ask::Look(Query::Newest { key }) => data(Command::GetNewest { series: name(key) }),
-        Ask::Look(Query::Scan { prefix, from, to, reverse, limit }) => {
+        Ask::Look(Query::Scan { prefix, from, to, reverse, limit, gather }) => {
             let keys = if prefix.is_empty() { KeyRange::all() } else { KeyRange::prefix(prefix) };
             let (from, to, reverse, limit) = (*from, *to, *reverse, *limit);
-            let request =
-                ScanRequest { keys, from, to, all_slots: false, reverse, limit, answer: ScanAnswer::Entries };
+            let answer = match *gather {
+                Gather::All => ScanAnswer::Entries,
+                Gather::Newest => ScanAnswer::Newest,
+                Gather::Buckets { fold, bucket } => ScanAnswer::Buckets {
+                    aggregator: fold.aggregator(),
+                    grid: BucketGrid { width: bucket, align: 0 },
+                },
+            };
+            let request = ScanRequest { keys, from, to, all_slots: false, reverse, limit, answer };
             encode_request(out, ticket, checksum, &Request::Scan { request, credit });
         }
         Ask::Dump => {
@@ -321,6 +330,10 @@ fn put_resp(out: &mut Vec<u8>, ask: &Ask, names: &[Vec<u8>]) {
             words.extend([word("AGGREGATION"), word(fold.word()), number(*bucket)]);
             words
         }
+        Ask::Look(Query::Keys { prefix }) => {
+            // No prefix holds what means something in a pattern.
+            vec![word("KEYS"), [prefix, b"*".as_slice()].concat()]
+        }
         other => unreachable!("{other:?} is asked natively"),
     };
     out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
@@ -354,8 +367,15 @@ impl Resp {
             Self::Bulk(text) => Answer::Text(text.map(OwnedValue::Bytes)),
             Self::Array(items) => match items.first() {
                 Some(Self::Integer(_)) => Answer::Rows(row(&items).into_iter().collect()),
+                Some(Self::Bulk(_)) => Answer::Names(items.into_iter().filter_map(Self::text).collect()),
                 _ => Answer::Rows(items.iter().filter_map(Self::row).collect()),
             },
+        }
+    }
+    fn text(self) -> Option<Box<[u8]>> {
+        match self {
+            Self::Bulk(text) => text,
+            _ => None,
         }
     }
     fn row(&self) -> Option<(i64, OwnedValue)> {

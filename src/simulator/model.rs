@@ -3,7 +3,7 @@
 //! The plainest possible store: one map per key. It knows nothing of logs, tables, cores or time, and shares no code
 //! with the real one.
 
-use crate::model::OwnedValue;
+use crate::model::{Aggregator, OwnedValue};
 use std::collections::BTreeMap;
 
 /// What one key holds.
@@ -56,8 +56,21 @@ pub(super) enum Query {
     At { key: usize, time: i64 },
     /// Native GET of the newest sample.
     Newest { key: usize },
+    /// KEYS of those that start with `prefix`.
+    Keys { prefix: Vec<u8> },
     /// Native SCAN of every key that starts with `prefix`.
-    Scan { prefix: Vec<u8>, from: i64, to: i64, reverse: bool, limit: u64 },
+    Scan { prefix: Vec<u8>, from: i64, to: i64, reverse: bool, limit: u64, gather: Gather },
+}
+
+/// What a scan shows of each series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gather {
+    /// Every sample.
+    All,
+    /// The newest sample of the time range.
+    Newest,
+    /// A value for each stretch of time, counted from 0, that holds samples of the range.
+    Buckets { fold: Fold, bucket: i64 },
 }
 
 /// An aggregator.
@@ -76,6 +89,19 @@ pub(super) enum Fold {
 impl Fold {
     pub(super) const ALL: [Self; 8] =
         [Self::Avg, Self::Sum, Self::Min, Self::Max, Self::Count, Self::First, Self::Last, Self::Range];
+    /// As the native protocol has it.
+    pub(super) fn aggregator(self) -> Aggregator {
+        match self {
+            Self::Avg => Aggregator::Avg,
+            Self::Sum => Aggregator::Sum,
+            Self::Min => Aggregator::Min,
+            Self::Max => Aggregator::Max,
+            Self::Count => Aggregator::Count,
+            Self::First => Aggregator::First,
+            Self::Last => Aggregator::Last,
+            Self::Range => Aggregator::Range,
+        }
+    }
     /// As TS.RANGE spells it.
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -118,6 +144,8 @@ pub(super) enum Answer {
     Rows(Vec<(i64, OwnedValue)>),
     /// The key holds something else, or nothing, or the sample is there already.
     Refused,
+    /// Keys, in no order.
+    Names(Vec<Box<[u8]>>),
     /// Entries of a scan in order.
     Entries(Vec<Entry>),
     /// An error that no operation of the simulation should meet.
@@ -131,6 +159,8 @@ pub(super) enum Failure {
     Refused,
     /// Nothing was done: the disk is full.
     NoSpace,
+    /// Nothing was done: the disk fails to take what the log needs next.
+    Disk,
     /// Nothing was done: what had to be read first cannot be read.
     Read,
     /// The log failed: it may have been done or not.
@@ -147,6 +177,7 @@ impl Answer {
             ("writes arrive faster than the disk takes them", Failure::Refused),
             ("the server is shutting down", Failure::Refused),
             ("the disk is full", Failure::NoSpace),
+            ("the disk takes no new log segment or table", Failure::Disk),
             ("a write to the log failed", Failure::Log),
             ("a block could not be read", Failure::Read),
             ("Timestamp is older than retention", Failure::Expired),
@@ -217,7 +248,7 @@ impl Mutation {
                 state.text = Some(value.clone());
             }
             Self::Del { .. } => {
-                let present = state.text.is_some() || state.is_series();
+                let present = state.is_live();
                 *state = KeyState::default();
                 return Answer::Integer(i64::from(present));
             }
@@ -253,6 +284,10 @@ impl Mutation {
 }
 
 impl KeyState {
+    /// Whether there is such a key.
+    pub(super) fn is_live(&self) -> bool {
+        self.text.is_some() || self.is_series()
+    }
     fn is_series(&self) -> bool {
         self.has_metadata || !self.samples.is_empty()
     }
@@ -275,6 +310,26 @@ impl KeyState {
         }
         rows
     }
+    /// What a scan shows of it.
+    pub(super) fn gathered(
+        &self,
+        from: i64,
+        to: i64,
+        reverse: bool,
+        gather: Gather,
+    ) -> Vec<(i64, OwnedValue)> {
+        match gather {
+            Gather::All => self.rows(from, to, reverse),
+            Gather::Newest => self.rows(from, to, true).into_iter().take(1).collect(),
+            Gather::Buckets { fold, bucket } => {
+                let mut rows = self.buckets(from, to, fold, bucket);
+                if reverse {
+                    rows.reverse();
+                }
+                rows
+            }
+        }
+    }
     /// A row for each stretch of time, counted from 0, that holds samples of the range.
     fn buckets(&self, from: i64, to: i64, fold: Fold, bucket: i64) -> Vec<(i64, OwnedValue)> {
         let mut buckets: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
@@ -287,7 +342,7 @@ impl KeyState {
     /// The right answer to a question about one key.
     ///
     /// # Panics
-    /// On a scan, which may be about several.
+    /// On what may be about several keys.
     pub(super) fn answer(&self, query: &Query) -> Answer {
         let numbers = |mut rows: Vec<(i64, OwnedValue)>| {
             rows.iter_mut().for_each(|(_, value)| {
@@ -320,7 +375,7 @@ impl KeyState {
             }
             Query::At { time, .. } => Answer::Rows(self.rows(*time, *time, false)),
             Query::Newest { .. } => Answer::Rows(newest()),
-            Query::Scan { .. } => panic!("a scan is answered key by key"),
+            Query::Keys { .. } | Query::Scan { .. } => panic!("a scan is answered key by key"),
         }
     }
 }

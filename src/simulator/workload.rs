@@ -2,7 +2,7 @@
 //! they are.
 
 use super::client::Ask;
-use super::model::{Fold, Mutation, Query};
+use super::model::{Fold, Gather, Mutation, Query};
 use super::schedule::Run;
 use crate::io::sim::Rng;
 use crate::model::OwnedValue;
@@ -14,6 +14,10 @@ const HISTORY_MAX: usize = 1500;
 /// Timestamps lie this far apart, in milliseconds: a few of them fall into each day's table.
 pub(super) const TIME_STEP: i64 = 17_000_000;
 pub(super) const TIMES: u64 = 40;
+/// A run of samples has at least as many: so many that a chunk of them has statistics.
+const RUN_MIN: i64 = 16;
+/// So far apart are its samples: a run fits into a day's table, and other writes meet it at a few times.
+const RUN_STEP: i64 = TIME_STEP / 8;
 
 /// Kinds of keys, and who may do what with them.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -135,6 +139,7 @@ impl Run {
                 }
                 1 => Mutation::DeleteAt { key, time: self.time() },
                 2 if self.op_dice.chance(1, 3) => Mutation::DeleteSeries { key },
+                3 | 4 if kind == Kind::Series => self.draw_run(key),
                 3..=5 => self.draw_batch(nth, key),
                 _ => Mutation::Put { entries: vec![(key, self.time(), self.value(kind))] },
             }
@@ -173,6 +178,17 @@ impl Run {
         });
         Mutation::Put { entries: entries.collect() }
     }
+    /// A batch of neighbouring samples of one series: enough for a chunk with statistics. The first lies where other
+    /// writes go too.
+    fn draw_run(&mut self, key: usize) -> Mutation {
+        let first = self.time();
+        let count = RUN_MIN + self.op_dice.below(4).cast_signed();
+        let entries = (0..count).map(|nth| {
+            let value = OwnedValue::F64(self.number().into());
+            (key, first + nth * RUN_STEP, value)
+        });
+        Mutation::Put { entries: entries.collect() }
+    }
     fn draw_wide_delete(&mut self, nth: usize, is_native: bool) -> Option<Ask> {
         if !self.op_dice.chance(1, 4) {
             return None;
@@ -183,6 +199,19 @@ impl Run {
         keys.iter()
             .all(|key| self.oracle.may_write(self.connections[nth].id, *key))
             .then_some(Ask::Change(mutation))
+    }
+    /// What a scan gathers; byte strings have no buckets.
+    fn draw_gather(&mut self, prefix: &str) -> Gather {
+        let of_numbers = KEYS.iter().all(|(name, kind)| *kind != Kind::Bytes || !name.starts_with(prefix));
+        match self.op_dice.below(8) {
+            0 | 1 => Gather::Newest,
+            2..=5 if of_numbers => {
+                let fold = Fold::ALL[self.op_dice.index(Fold::ALL.len())];
+                let bucket = [1, 3 * TIME_STEP - 7, 86_400_000, 864_000_000, i64::MAX][self.op_dice.index(5)];
+                Gather::Buckets { fold, bucket }
+            }
+            _ => Gather::All,
+        }
     }
     fn draw_question(&mut self, key: usize, kind: Kind, is_native: bool) -> Option<Query> {
         let (from, to) = self.times();
@@ -197,11 +226,16 @@ impl Run {
                     let prefix =
                         if roll < 4 { KEYS[key].0 } else { PREFIXES[self.op_dice.index(PREFIXES.len())] };
                     let limit = if limited { 1 + few as u64 } else { u64::MAX };
-                    Query::Scan { prefix: prefix.as_bytes().to_vec(), from, to, reverse, limit }
+                    let gather = self.draw_gather(prefix);
+                    Query::Scan { prefix: prefix.as_bytes().to_vec(), from, to, reverse, limit, gather }
                 }
             });
         }
-        match (self.op_dice.below(6), kind) {
+        match (self.op_dice.below(7), kind) {
+            (6, _) => {
+                let prefix = PREFIXES[self.op_dice.index(PREFIXES.len())];
+                Some(Query::Keys { prefix: prefix.as_bytes().to_vec() })
+            }
             (_, Kind::Bytes) => None,
             (0..=2, Kind::Mixed) | (0, _) => Some(Query::Get { key }),
             (3, _) => Some(Query::Latest { key }),

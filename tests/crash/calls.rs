@@ -30,9 +30,8 @@ struct Injury {
     flushes: bool,
 }
 
-/// ENOSPC is not among them: it refuses writes one by one, which is no prefix; `tests/disks/full.rs` has it.
 /// A short write that reports fewer bytes than a page: nothing was written, and no page counts as done.
-const INJURIES: [Injury; 9] = [
+const INJURIES: [Injury; 10] = [
     Injury { ends_log: true, ..LOG_WRITE },
     Injury { how: "retval=100", ..LOG_WRITE },
     Injury { how: "error=EINTR", ..LOG_WRITE },
@@ -42,6 +41,8 @@ const INJURIES: [Injury; 9] = [
     JOB_WRITE,
     Injury { how: "signal=KILL", ..JOB_WRITE },
     Injury { calls: "fdatasync,fsync,renameat", ..JOB_WRITE },
+    // A full disk, for whoever asks it for room; writes are refused one by one meanwhile.
+    Injury { calls: "pwrite64,openat,renameat", how: "error=ENOSPC", ..JOB_WRITE },
 ];
 const LOG_WRITE: Injury = Injury {
     calls: "pwritev2",

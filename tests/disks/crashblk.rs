@@ -3,7 +3,9 @@
 //! What was written reaches `durable` only with a flush. A power cut keeps `durable` and, of what was written since the
 //! last flush, nothing, everything, a prefix that ends within a write, or each sector of 512 bytes by a throw of dice;
 //! until power comes back every request fails. A flush that is made to fail forgets what it should have made durable,
-//! as kernels do: reads still show it, a later flush does not bring it back.
+//! as kernels do: reads still show it, a later flush does not bring it back. What it forgets may be of several: a log
+//! write that has ended and whose own flush comes next, while the failed one was of the file system's journal. A disk
+//! must not tell only one of them, or nobody could know; so the flushes of the next moments fail too.
 
 use super::support::{Rng, skipped};
 use super::volume::Kind;
@@ -46,7 +48,7 @@ impl Keep {
 /// What goes wrong, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    /// The flush after this many others fails, once.
+    /// The flush after this many others fails, and those that come within [`FLUSHES_FAIL`].
     pub(crate) fail_flush: Option<u64>,
     /// The write after this many others fails, once.
     pub(crate) fail_write: Option<u64>,
@@ -72,6 +74,8 @@ struct State {
     faults: Faults,
     /// When a flush or write was made to fail.
     failed_at: Option<Instant>,
+    /// When the flush that fails for its turn did.
+    flush_failed_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -157,6 +161,7 @@ impl CrashDisk {
         let mut state = self.state();
         state.is_off = false;
         state.failed_at = None;
+        state.flush_failed_at = None;
     }
     /// Where `pattern` stands on the disk.
     pub(crate) fn find(&self, pattern: &[u8]) -> Vec<usize> {
@@ -186,6 +191,9 @@ impl Drop for CrashDisk {
         drop(self.session.take());
     }
 }
+
+/// How long flushes go on failing after the first: those who had written before it ask within this time.
+const FLUSHES_FAIL: Duration = Duration::from_millis(500);
 
 /// What the kernel talks to.
 struct Server {
@@ -225,6 +233,9 @@ impl Server {
         let mut state = self.changing()?;
         let unflushed = std::mem::take(&mut state.unflushed);
         if is_due(&mut state.faults.fail_flush) {
+            state.flush_failed_at = Some(Instant::now());
+        }
+        if state.flush_failed_at.is_some_and(|at| at.elapsed() < FLUSHES_FAIL) {
             state.failed_at.get_or_insert(Instant::now());
             return Err(libc::EIO);
         }

@@ -239,6 +239,14 @@ impl Reply {
             Self::Simple(_) | Self::Integer(_) | Self::Bulk(_) => false,
         }
     }
+    /// Whether it, or a part of it, was refused for want of disk space.
+    pub(crate) fn lacks_space(&self) -> bool {
+        match self {
+            Self::Error(text) => text.starts_with("NOSPACE"),
+            Self::Array(items) => items.iter().any(Self::lacks_space),
+            Self::Simple(_) | Self::Integer(_) | Self::Bulk(_) => false,
+        }
+    }
     /// The text of an error; empty for anything else.
     pub(crate) fn error(&self) -> &str {
         if let Self::Error(text) = self { text } else { "" }

@@ -3,6 +3,7 @@
 //! Each key has one writer. Its states after each prefix of what the writer sent are the only ones that recovery may
 //! show, and the prefix must reach as far as the last acknowledged change.
 
+use super::Reply;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -136,6 +137,29 @@ impl Ledger {
     /// Notes that a request's reply has come.
     pub(crate) fn acknowledge(&mut self, request: usize) {
         self.acked[request] = Some(Instant::now());
+    }
+    /// Notes that a request was refused: none of its changes was made, now or ever.
+    pub(crate) fn refuse(&mut self, request: usize) {
+        self.sent.retain(|(_, _, of)| *of != request);
+    }
+    /// Notes a reply behind a refused request, which may be refused too; TS.MADD says so of each of its samples.
+    pub(crate) fn note(&mut self, request: usize, reply: &Reply) {
+        match reply {
+            Reply::Error(_) if reply.lacks_space() => self.refuse(request),
+            // Any other refusal depends on what was not done before: the model comes to it by itself.
+            Reply::Array(items) => {
+                let mut nth = 0;
+                let refused: Vec<bool> = items.iter().map(Reply::lacks_space).collect();
+                self.sent.retain(|(_, _, of)| {
+                    let is_part = *of == request;
+                    nth += usize::from(is_part);
+                    !is_part || !refused.get(nth - 1).copied().unwrap_or(false)
+                });
+                self.acknowledge(request);
+            }
+            Reply::Error(_) if reply.blames_disk() => {}
+            _ => self.acknowledge(request),
+        }
     }
     /// Requests acknowledged since the last recovery.
     pub(crate) fn acks(&self) -> usize {

@@ -76,8 +76,17 @@ impl RespWriter {
             expected.push(self.request(&mut bytes, load));
         }
         client.send(&bytes)?;
+        let mut refused = None;
         for (request, reply) in expected {
             let found = client.reply()?;
+            if found.lacks_space() || refused.is_some() {
+                // What was refused was not done, so what follows it is answered otherwise than was foreseen.
+                if let Some(request) = request {
+                    self.ledger.note(request, &found);
+                }
+                refused = refused.or(Some(shorten(&found)));
+                continue;
+            }
             if found.blames_disk() {
                 return Err(Stop::Refused(shorten(&found)));
             }
@@ -89,7 +98,7 @@ impl RespWriter {
                 self.ledger.acknowledge(request);
             }
         }
-        Ok(())
+        refused.map_or(Ok(()), |text| Err(Stop::Refused(text)))
     }
 
     /// Appends a request; its number if it writes, and the reply to expect.
@@ -337,11 +346,16 @@ impl NativeWriter {
             waiting.insert(client.next_id, request);
         }
         client.stream.write_all(&bytes)?;
+        let mut refused = None;
         while !waiting.is_empty() {
             let (id, failure) = client.response()?;
             match (waiting.remove(&id), failure) {
                 (Some(request), None) => self.ledger.acknowledge(request),
-                (_, Some(Failure { text, of_disk: true })) => return Err(Stop::Refused(text)),
+                (Some(request), Some(Failure { text, kind: Fault::Space })) => {
+                    self.ledger.refuse(request);
+                    refused = Some(text);
+                }
+                (_, Some(Failure { text, kind: Fault::Disk })) => return Err(Stop::Refused(text)),
                 (found, failure) => {
                     let known = found.is_some();
                     return Err(Stop::Wrong(format!(
@@ -351,7 +365,7 @@ impl NativeWriter {
                 }
             }
         }
-        Ok(())
+        refused.map_or(Ok(()), |text| Err(Stop::Refused(text)))
     }
 
     fn request(&mut self, out: &mut Vec<u8>, id: u64, load: Load) -> usize {
@@ -423,8 +437,18 @@ impl NativeWriter {
 /// A response that is none of success.
 struct Failure {
     text: String,
-    /// The disk is to blame, not the request.
-    of_disk: bool,
+    kind: Fault,
+}
+
+/// Whose fault it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The disk is full: nothing was done.
+    Space,
+    /// The disk fails, or the daemon goes: it may have been done.
+    Disk,
+    /// Nobody knows.
+    Other,
 }
 
 /// A native connection that pipelines.
@@ -450,10 +474,13 @@ impl Native {
                 let failure = match decode_response(&header, payload) {
                     Ok(Response::Done) => None,
                     Ok(Response::Failure { status: Status::Io | Status::ShuttingDown, message }) => {
-                        Some(Failure { text: message.to_owned(), of_disk: true })
+                        Some(Failure { text: message.to_owned(), kind: Fault::Disk })
                     }
-                    Ok(other) => Some(Failure { text: format!("{other:?}"), of_disk: false }),
-                    Err(error) => Some(Failure { text: error.to_string(), of_disk: false }),
+                    Ok(Response::Failure { status: Status::NoSpace, message }) => {
+                        Some(Failure { text: message.to_owned(), kind: Fault::Space })
+                    }
+                    Ok(other) => Some(Failure { text: format!("{other:?}"), kind: Fault::Other }),
+                    Err(error) => Some(Failure { text: error.to_string(), kind: Fault::Other }),
                 };
                 self.received.drain(..consumed);
                 return Ok((header.request_id, failure));

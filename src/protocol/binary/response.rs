@@ -44,7 +44,7 @@ pub enum Status {
     Busy = 5,
     /// The disk is full; reads and deletes go on.
     NoSpace = 6,
-    /// A block could not be read, or the log not written.
+    /// A block could not be read, the log not written, or no room be made for what it would take next.
     Io = 7,
     /// The server is closing.
     ShuttingDown = 8,
@@ -128,7 +128,7 @@ pub fn status_of(failure: &ReplyError<'_>) -> Status {
         ReplyError::WrongType | ReplyError::NotSeries | ReplyError::NotNumeric => Status::WrongType,
         ReplyError::Busy => Status::Busy,
         ReplyError::NoSpace => Status::NoSpace,
-        ReplyError::Poisoned | ReplyError::Read { .. } => Status::Io,
+        ReplyError::DiskFails | ReplyError::Poisoned | ReplyError::Read { .. } => Status::Io,
         ReplyError::TooLarge { .. } | ReplyError::Limit { .. } => Status::TooLarge,
         ReplyError::ShuttingDown => Status::ShuttingDown,
         ReplyError::Unsupported { .. } => Status::Unsupported,

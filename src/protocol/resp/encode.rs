@@ -211,7 +211,7 @@ fn error_prefix(failure: &ReplyError<'_>) -> &'static str {
         ReplyError::WrongType => "WRONGTYPE",
         ReplyError::Busy => "BUSY",
         ReplyError::NoSpace => "NOSPACE",
-        ReplyError::Poisoned | ReplyError::Read { .. } => "IOERR",
+        ReplyError::DiskFails | ReplyError::Poisoned | ReplyError::Read { .. } => "IOERR",
         _ => "ERR",
     }
 }

@@ -316,22 +316,20 @@ impl<B: Backend> CoreLoop<B> {
                 Event::SegmentReady(segment)
             }
             ToShard::SegmentFailed(errno) => {
-                if self.segment_failure.replace(errno) != Some(errno) {
+                let is_new = self.segment_failure.replace(errno) != Some(errno);
+                if is_new {
                     log::warn!("core {}: no new log segment for now, trying on: {errno}", self.net.core);
                 }
-                if !errno.is_out_of_space() {
-                    return;
-                }
-                Event::DiskFull(Shortage::Segment)
+                let Some(event) = refusal(errno, is_new, Shortage::Segment) else { return };
+                event
             }
             ToShard::FlushFailed { memtable, errno } => {
-                if self.flush_failure.replace(errno) != Some(errno) {
+                let is_new = self.flush_failure.replace(errno) != Some(errno);
+                if is_new {
                     log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
                 }
-                if !errno.is_out_of_space() {
-                    return;
-                }
-                Event::DiskFull(Shortage::Tables)
+                let Some(event) = refusal(errno, is_new, Shortage::Tables) else { return };
+                event
             }
             ToShard::FreezeNow { ticket } => Event::FreezeNow { ticket },
             ToShard::ReportHorizon => Event::ReportHorizon,
@@ -606,5 +604,15 @@ impl<B: Backend> CoreLoop<B> {
             self.net.connections.ids().into_iter().for_each(|id| self.close_now(id));
         }
         (log_done && (quiet || late)).then_some(CoreEnd::Closed)
+    }
+}
+
+/// What a shard is told of a disk that has not taken what it needs: a full one is known at once, any other failure may
+/// have been a single one and counts from the second in a row.
+fn refusal(errno: Errno, is_new: bool, shortage: Shortage) -> Option<Event<'static>> {
+    match (errno.is_out_of_space(), is_new) {
+        (true, _) => Some(Event::DiskFull(shortage)),
+        (false, false) => Some(Event::DiskFails(shortage)),
+        (false, true) => None,
     }
 }

@@ -16,7 +16,8 @@
 
 mod recovery;
 
-use super::model::{Answer, Entry, Failure, KeyState, Mutation, Query};
+use super::model::{Answer, Entry, Failure, Gather, KeyState, Mutation, Query};
+use crate::model::OwnedValue;
 use std::collections::BTreeMap;
 
 /// A mutation that was sent.
@@ -196,7 +197,7 @@ impl Oracle {
             | Query::Aggregate { key, .. }
             | Query::At { key, .. }
             | Query::Newest { key } => vec![*key],
-            Query::Scan { prefix, .. } => {
+            Query::Keys { prefix } | Query::Scan { prefix, .. } => {
                 (0..self.names.len()).filter(|key| self.names[*key].starts_with(prefix)).collect()
             }
         };
@@ -257,14 +258,19 @@ impl Oracle {
             }
             Pending::Look { query, connection, asked, lows, cutoffs } => {
                 self.answered += 1;
-                if let Query::Scan { from, to, reverse, limit, .. } = query {
+                if let Query::Scan { from, to, reverse, limit, gather, .. } = query {
                     let Answer::Entries(entries) = answer else {
                         return Err(format!("{query:?} was answered {answer:?}"));
                     };
-                    let scan = ScanCheck { from, to, reverse, limit };
+                    let scan = ScanCheck { from, to, reverse, limit, gather };
                     return self
                         .check_scan(&lows, &cutoffs, &scan, entries)
                         .map_err(|why| format!("{query:?}: {why}"));
+                }
+                if let Query::Keys { .. } = query {
+                    return self
+                        .check_names(&lows, &cutoffs, answer)
+                        .map_err(|why| format!("{query:?} was answered {answer:?}: {why}"));
                 }
                 let (key, low) = lows.into_iter().next().expect("a question is about a key");
                 let is_right = |state: &KeyState| state.answer(&query).agrees_with(answer);
@@ -330,7 +336,9 @@ impl Oracle {
                 self.refuse_or_doubt(*operation);
                 Ok(())
             }
-            (Pending::Change { operation, .. }, Failure::Read) if self.rules.machine_fails => {
+            (Pending::Change { operation, .. }, Failure::Read | Failure::Disk)
+                if self.rules.machine_fails =>
+            {
                 self.refuse_or_doubt(*operation);
                 Ok(())
             }
@@ -489,15 +497,14 @@ impl Oracle {
             let may_be_cut = is_full && rest.is_empty();
             let rows: Vec<_> = own.iter().map(|entry| (entry.time, entry.value.clone())).collect();
             let explains = |state: &KeyState| {
-                let right = state.rows(scan.from, scan.to, scan.reverse);
+                let right = scan.rows(state);
                 if may_be_cut { right.starts_with(&rows) } else { right == rows }
             };
             if may_be_cut && rows.is_empty() {
                 continue;
             }
             self.show(None, (key, low, cutoffs[&key]), explains).map_err(|states| {
-                let right: Vec<_> =
-                    states.iter().map(|state| state.rows(scan.from, scan.to, scan.reverse)).collect();
+                let right: Vec<_> = states.iter().map(|state| scan.rows(state)).collect();
                 format!("{} shows {rows:?}; right would be one of {right:?}", String::from_utf8_lossy(&name))
             })?;
         }
@@ -505,6 +512,32 @@ impl Oracle {
             None => Ok(()),
             Some(entry) => Err(format!("a key out of order, or of nobody: {entry:?}")),
         }
+    }
+
+    /// Each key is named once, or there is none such.
+    fn check_names(
+        &mut self,
+        lows: &BTreeMap<usize, usize>,
+        cutoffs: &BTreeMap<usize, i64>,
+        answer: &Answer,
+    ) -> Result<(), String> {
+        let mut named: Vec<&[u8]> = match answer {
+            Answer::Names(names) => names.iter().map(|name| &**name).collect(),
+            Answer::Rows(rows) if rows.is_empty() => Vec::new(),
+            _ => return Err("not a list of names".into()),
+        };
+        for (key, low) in lows {
+            let name = self.names[*key].clone();
+            let before = named.len();
+            named.retain(|other| *other != name);
+            let times = before - named.len();
+            let explains = |state: &KeyState| times == usize::from(state.is_live());
+            self.show(None, (*key, *low, cutoffs[key]), explains).map_err(|states| {
+                let name = String::from_utf8_lossy(&name);
+                format!("{name} is named {times} times; it should hold one of {states:?}")
+            })?;
+        }
+        if named.is_empty() { Ok(()) } else { Err("keys of nobody".into()) }
     }
 
     /// Forgets requests whose answers went down with the node.
@@ -519,4 +552,12 @@ struct ScanCheck {
     to: i64,
     reverse: bool,
     limit: u64,
+    gather: Gather,
+}
+
+impl ScanCheck {
+    /// What the scan shows of a key.
+    fn rows(&self, state: &KeyState) -> Vec<(i64, OwnedValue)> {
+        state.gathered(self.from, self.to, self.reverse, self.gather)
+    }
 }

@@ -4,7 +4,7 @@
 use crate::io::sim::Rng;
 use crate::model::OwnedValue;
 use crate::simulator::client::Ask;
-use crate::simulator::model::{Mutation, Query};
+use crate::simulator::model::{Gather, Mutation, Query};
 
 /// Keys, ascending: series by the native protocol, strings and series by RESP, and series of the second shard.
 pub(super) const NAMES: [&str; 6] = ["a:1", "a:2", "r:1", "r:2", "s:1", "s:2"];
@@ -127,7 +127,14 @@ pub(super) fn fixed() -> Vec<Step> {
     script.put(4, 21);
     script.set(3, 5);
     script.rest();
-    script.look(Query::Scan { prefix: Vec::new(), from: i64::MIN, to: i64::MAX, reverse: true, limit: 5 });
+    script.look(Query::Scan {
+        prefix: Vec::new(),
+        from: i64::MIN,
+        to: i64::MAX,
+        reverse: true,
+        limit: 5,
+        gather: Gather::All,
+    });
     script.rest();
     script.steps.push(Step::ShutDown);
     script.steps
@@ -196,6 +203,7 @@ pub(super) fn small(dice: &mut Rng, value_first: u32) -> Vec<Step> {
                 to: i64::MAX,
                 reverse: dice.chance(1, 2),
                 limit: 1 + dice.below(9),
+                gather: Gather::All,
             }),
             _ => script.rest(),
         }

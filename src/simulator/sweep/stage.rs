@@ -13,7 +13,7 @@ use crate::jobs::{OpenError, StoreOptions};
 use crate::model::OwnedValue;
 use crate::server::{CoreEnd, Knobs};
 use crate::simulator::client::{Ask, Connection};
-use crate::simulator::model::{Answer, Failure, Mutation, Query};
+use crate::simulator::model::{Answer, Failure, Gather, Mutation, Query};
 use crate::simulator::node::{Node, stream_of};
 use crate::simulator::oracle::{Losses, Oracle};
 use std::collections::BTreeMap;
@@ -368,6 +368,9 @@ impl Stage {
         } else if text.contains("log failed") {
             self.told.log_failed += 1;
             self.oracle.orphan(ticket);
+        } else if answer.failure() == Some(Failure::Disk) {
+            self.told.other += 1;
+            if concerns_one_shard { self.oracle.refused(ticket) } else { self.oracle.orphan(ticket) }
         } else if answer.failure() == Some(Failure::Refused) {
             self.oracle.reply(ticket, answer, now_ns)?;
         } else if text.contains("a block could not be read") {
@@ -398,7 +401,14 @@ impl Stage {
     /// Asks for every sample of every key.
     pub(super) fn look_at_all(&mut self) {
         let (prefix, from, to) = (Vec::new(), i64::MIN, i64::MAX);
-        self.ask(Ask::Look(Query::Scan { prefix, from, to, reverse: false, limit: u64::MAX }));
+        self.ask(Ask::Look(Query::Scan {
+            prefix,
+            from,
+            to,
+            reverse: false,
+            limit: u64::MAX,
+            gather: Gather::All,
+        }));
     }
 
     /// Asks for everything in every way: the newest sample of each series, each string, and all in one scan.

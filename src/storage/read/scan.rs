@@ -13,6 +13,7 @@ use crate::storage::columns::Columns;
 use crate::storage::range_delete::only_series;
 use crate::storage::sstable::TableError;
 use crate::storage::version::Table;
+use crate::teeth::{Bug, planted};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -251,7 +252,11 @@ impl<'v> Scan<'_, 'v> {
                 }
             };
             let newest = self.request.answer == ScanAnswer::Newest;
-            let target = Target { series: &*series, class, reverse: self.request.reverse || newest };
+            let target = Target {
+                series: &*series,
+                class,
+                reverse: self.request.reverse || (newest && !planted(Bug::FirstForNewest)),
+            };
             let mut merge = self.merge(target, (from, to));
             let emitted = position.emitted;
             let mut stop = self.visit(&mut merge, target, position, blocks, out);
