@@ -139,6 +139,7 @@ fn one_run(injury: &Injury, number: u64, rng: &mut Rng, seed: u64) -> (bool, u64
     let flags: Vec<String> = flags.iter().flat_map(|part| part.split(' ')).map(str::to_owned).collect();
     let daemon = Daemon::start(&data, &flags);
     let fleet = Fleet::new(rng);
+    fleet.expect_refusals();
     let (address, mut daemon) = (daemon.address(), Some(daemon));
     let round = Round { life: Duration::from_millis(30 + rng.below(40)), one_core: true, deletes: true };
     let hit = || std::fs::read_to_string(&trace).is_ok_and(|text| text.contains("INJECTED"));

@@ -121,6 +121,8 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
         flush(&address);
     }
     let fleet = Fleet::new(&mut rng);
+    // What fails may be the making of a segment.
+    fleet.expect_refusals();
     let life = Duration::from_millis(40 + rng.below(60));
     let after = rng.below(20);
     let mut daemon = Some(daemon);
@@ -180,7 +182,8 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
     bench.cut(Keep::Nothing);
     let daemon = bench.start(backend, &flags);
     let others = usize::from(policy == "readonly");
-    fleet.verify_besides(&daemon.address(), others).unwrap_or_else(|text| panic!("{context}: {text}"));
+    let verdict = fleet.verify_besides(&daemon.address(), others);
+    verdict.unwrap_or_else(|text| panic!("{context}: {text}\nthe daemon said:\n{}", said()));
     let mut client = Resp::connect(&daemon.address()).unwrap();
     assert_eq!(client.ask("SET after 1"), Reply::ok(), "{context}: a new start writes again");
     daemon.kill();

@@ -58,6 +58,11 @@ impl Fleet {
     pub(crate) fn take_wrong(&self) -> Vec<String> {
         std::mem::take(&mut *self.wrong.lock().unwrap())
     }
+    /// From now on the store may refuse writes for want of room, and end before it says so.
+    pub(crate) fn expect_refusals(&self) {
+        self.resp.iter().for_each(|writer| writer.lock().unwrap().ledger.may_refuse = true);
+        self.native.iter().for_each(|writer| writer.lock().unwrap().ledger.may_refuse = true);
+    }
     /// From the next load on, boundaries move all the time, between so many cores.
     pub(crate) fn move_boundaries(&self, cores: u64) {
         self.moves_between.store(cores, Ordering::SeqCst);

@@ -226,6 +226,9 @@ pub(crate) enum Reply {
     Array(Vec<Reply>),
 }
 
+/// In the text of an IOERR that refuses a write before anything is done of it.
+pub(crate) const NO_SEGMENT: &str = "the disk takes no new log segment";
+
 impl Reply {
     /// `+OK`
     pub(crate) fn ok() -> Self {
@@ -239,10 +242,10 @@ impl Reply {
             Self::Simple(_) | Self::Integer(_) | Self::Bulk(_) => false,
         }
     }
-    /// Whether it, or a part of it, was refused for want of disk space.
+    /// Whether it, or a part of it, was refused for want of disk space, or of a disk that gives any: nothing was done.
     pub(crate) fn lacks_space(&self) -> bool {
         match self {
-            Self::Error(text) => text.starts_with("NOSPACE"),
+            Self::Error(text) => text.starts_with("NOSPACE") || text.contains(NO_SEGMENT),
             Self::Array(items) => items.iter().any(Self::lacks_space),
             Self::Simple(_) | Self::Integer(_) | Self::Bulk(_) => false,
         }

@@ -1,14 +1,15 @@
 //! What a writer sent, what was acknowledged, and what a crash may have left of it.
 //!
 //! Each key has one writer. Its states after each prefix of what the writer sent are the only ones that recovery may
-//! show, and the prefix must reach as far as the last acknowledged change.
+//! show, and the prefix must reach as far as the last acknowledged change. A store that has no room refuses writes and
+//! takes deletes; where it may have, a write without a reply may be missing from the prefix.
 
 use super::Reply;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What one key holds. Samples are kept by their bits.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
     #[default]
     Absent,
@@ -50,6 +51,19 @@ pub(crate) enum Change {
     Put(Vec<(i64, f64)>),
     /// TS.DEL, and the native delete of a time range.
     DeleteTimes { from: i64, to: i64, keeps_series: bool },
+}
+
+/// States that a key may be in after writes of which each may be missing.
+const STATES_MAX: usize = 1 << 14;
+
+impl Change {
+    /// Whether a store without room refuses it.
+    fn needs_room(&self) -> bool {
+        match self {
+            Self::Set(_) | Self::Add { .. } | Self::Put(_) => true,
+            Self::Delete | Self::DeleteTimes { .. } => false,
+        }
+    }
 }
 
 impl State {
@@ -116,12 +130,15 @@ pub(crate) struct Ledger {
     acked: Vec<Option<Instant>>,
     /// Whether changes of different keys are done in the order they were sent too: one stream, and nothing is read first.
     pub(crate) ordered: bool,
+    /// Whether writes may have been refused for want of room whose replies did not come any more.
+    pub(crate) may_refuse: bool,
 }
 
 impl Ledger {
     pub(crate) fn new(keys: Vec<Vec<u8>>) -> Self {
         let base = vec![State::Absent; keys.len()];
-        Self { keys, current: base.clone(), base, sent: Vec::new(), acked: Vec::new(), ordered: false }
+        let (sent, acked) = (Vec::new(), Vec::new());
+        Self { keys, current: base.clone(), base, sent, acked, ordered: false, may_refuse: false }
     }
     /// Notes a request that is about to be sent; its number. Says for each change whether it will be accepted.
     pub(crate) fn send(&mut self, changes: Vec<(usize, Change)>) -> (usize, Vec<bool>) {
@@ -177,17 +194,27 @@ impl Ledger {
         // Bit n: the key's state is the one after the first n changes sent.
         let mut fits_all = vec![true; self.sent.len() + 1];
         for (key, found) in recovered.iter().enumerate() {
-            let mut state = self.base[key].clone();
+            // One, but for writes that may be missing.
+            let mut states = vec![self.base[key].clone()];
             let owed =
                 self.sent.iter().rposition(|(at, _, request)| *at == key && self.acked[*request].is_some());
             let owed = owed.map_or(0, |index| index + 1);
-            let mut fits = state == *found;
+            let mut fits = states.contains(found);
             let mut fits_any = fits && owed == 0;
             fits_all[0] &= fits_any;
-            for (index, (at, change, _)) in self.sent.iter().enumerate() {
+            for (index, (at, change, request)) in self.sent.iter().enumerate() {
                 if *at == key {
-                    state.apply(change);
-                    fits = state == *found;
+                    let may_be_missing =
+                        self.may_refuse && self.acked[*request].is_none() && change.needs_room();
+                    let without = if may_be_missing { states.clone() } else { Vec::new() };
+                    for state in &mut states {
+                        state.apply(change);
+                    }
+                    states.extend(without);
+                    states.sort_unstable();
+                    states.dedup();
+                    assert!(states.len() <= STATES_MAX, "too many writes without a reply");
+                    fits = states.contains(found);
                 }
                 let is_candidate = fits && index + 1 >= owed;
                 fits_any |= is_candidate;

@@ -1,7 +1,7 @@
 //! Clients under load. Each owns its keys, predicts every reply, and notes what it sent and what was acknowledged.
 
 use super::model::{Change, Ledger, Policy, State};
-use super::{Reply, Resp, Rng, put_command};
+use super::{NO_SEGMENT, Reply, Resp, Rng, put_command};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -443,7 +443,7 @@ struct Failure {
 /// Whose fault it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// The disk is full: nothing was done.
+    /// The disk is full, or gives no room: nothing was done.
     Space,
     /// The disk fails, or the daemon goes: it may have been done.
     Disk,
@@ -473,6 +473,9 @@ impl Native {
             if let Framed::Frame { header, payload, consumed } = frame {
                 let failure = match decode_response(&header, payload) {
                     Ok(Response::Done) => None,
+                    Ok(Response::Failure { status: Status::Io, message }) if message.contains(NO_SEGMENT) => {
+                        Some(Failure { text: message.to_owned(), kind: Fault::Space })
+                    }
                     Ok(Response::Failure { status: Status::Io | Status::ShuttingDown, message }) => {
                         Some(Failure { text: message.to_owned(), kind: Fault::Disk })
                     }

@@ -238,8 +238,10 @@ fn encode_chunk(out: &mut Vec<u8>, request: &FrameHeader, entries: &[ScanEntry<'
     put_frame(out, response_header(request), |out| {
         out.push(Status::Ok as u8);
         out.push(u8::from(last));
+        // What has no time is a run of its own, of one value.
         let alike = |a: &ScanEntry<'_>, b: &ScanEntry<'_>| {
-            a.0 == b.0 && a.1.class() == b.1.class() && a.2.value_type() == b.2.value_type()
+            let are_samples = a.1.class() == SlotClass::Time && b.1.class() == SlotClass::Time;
+            a.0 == b.0 && are_samples && a.2.value_type() == b.2.value_type()
         };
         entries.chunk_by(alike).for_each(|run| put_run(out, run));
     });
