@@ -83,6 +83,8 @@ pub(super) struct Connection {
     pub(super) outstanding: usize,
     /// Received and not read; empty while a receive is in flight.
     received: Vec<u8>,
+    /// Bytes that were read of replies that are not whole yet; they count for the next one that is.
+    part_read: u64,
     requests: VecDeque<Request>,
     /// Id of the front of `requests`.
     first_id: u64,
@@ -107,6 +109,7 @@ impl Connection {
             is_lost: false,
             outstanding: 0,
             received: Vec::with_capacity(RECEIVE_BYTES),
+            part_read: 0,
             requests: VecDeque::new(),
             first_id: 1,
             unsent: 0,
@@ -217,11 +220,15 @@ impl Connection {
             }
             match self.replies.next(&buffer, &mut at) {
                 Ok(Some(reply)) => {
-                    if let Err(bad) = self.answer(reply, (at - start) as u64, each) {
+                    let bytes = std::mem::take(&mut self.part_read) + (at - start) as u64;
+                    if let Err(bad) = self.answer(reply, bytes, each) {
                         break Err(bad);
                     }
                 }
-                Ok(None) => break Ok(()),
+                Ok(None) => {
+                    self.part_read += (at - start) as u64;
+                    break Ok(());
+                }
                 Err(bad) => break Err(bad),
             }
         };
@@ -424,7 +431,7 @@ mod tests {
             connection.out.push(b'g');
             connection.push(pending(90), 12, &Issued::default());
             assert_eq!((connection.outstanding, connection.take_output(5, Vec::new()).len()), (7, 13));
-            let mut found = Vec::new();
+            let (mut found, mut bytes_received) = (Vec::new(), 0);
             for part in replies.chunks(piece) {
                 let mut buffer = connection.take_receive_buffer();
                 buffer.extend_from_slice(part);
@@ -432,11 +439,13 @@ mod tests {
                     assert_eq!((done.pending.sent_ns, done.failed), (5, done.pending.sequence == 16));
                     let bytes_sent = if done.pending.sequence == 90 { 1 } else { 2 };
                     assert_eq!(done.pending.bytes_sent, bytes_sent);
+                    bytes_received += done.bytes_received;
                     found.extend(done.sequences());
                 };
                 connection.read(buffer, &mut each).unwrap();
             }
             assert_eq!(found, [10, 13, 16, 19, 40, 43, 90], "in pieces of {piece}");
+            assert_eq!(bytes_received, replies.len() as u64, "in pieces of {piece}");
             assert_eq!((connection.outstanding, connection.open), (0, 0));
         }
     }

@@ -85,14 +85,15 @@ fn a_limiter_that_bursts_is_not_taken_for_an_even_one() {
 
 #[test]
 fn a_rate_out_of_reach_is_said_so() {
-    // "Achieved 50,000/s" without the million asked for is a figure of something else.
+    // "Achieved 50,000/s" without the million asked for is a figure of something else. A request each nanosecond is out
+    // of reach of any machine.
     let peer = Peer::start();
-    let flags = ["-q", "-d", "1s", "--warmup", "0s", "-R", "50M", "-c", "2", "--addr", &peer.address];
+    let flags = ["-q", "-d", "1s", "--warmup", "0s", "-R", "1000M", "-c", "2", "--addr", &peer.address];
     let finished = run(&[&WRITES[..], &flags].concat());
     let verdict = &finished.result.verdict;
-    assert!(verdict.target_not_reached && verdict.achieved_rate < 4e7, "{verdict:?}");
+    assert!(verdict.target_not_reached && verdict.achieved_rate < 5e8, "{verdict:?}");
     let printed = String::from_utf8_lossy(&finished.output.stdout).into_owned();
-    assert!(printed.contains("target not reached: asked 50000000/s, got "), "{printed}");
+    assert!(printed.contains("target not reached: asked 1000000000/s, got "), "{printed}");
     assert!(verdict.generator_limited || verdict.dropped > 0, "somebody was the limit: {verdict:?}");
 }
 
