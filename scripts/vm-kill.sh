@@ -7,7 +7,8 @@
 #   scripts/vm-kill.sh [KILLS] [SEED]         3 kills; the seed says when they come (from the clock)
 #
 # Downloads QEMU, Debian's kernel for clouds and busybox into the system and target/vm. The guest is emulated, which runs
-# everywhere; TSKV_VM_ACCEL=kvm takes the processor's help. The last line is `vm: N kills, M acknowledged requests, 0 lost`; exit status 1 if something was.
+# everywhere; TSKV_VM_ACCEL=kvm takes the processor's help. The last line is
+# `vm: N kills, M acknowledged requests, 0 lost`; exit status 1 if something was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,16 +29,21 @@ install_means() {
     if [ ${#wanted[@]} != 0 ]; then
         apt-get update -qq && apt-get install -qq -y --no-install-recommends "${wanted[@]}" > /dev/null
     fi
-    busybox | grep -q 'modprobe' || fail "busybox has no modprobe; install Debian's busybox-static"
+    busybox --list | grep -x modprobe > /dev/null || fail "busybox has no modprobe; install Debian's busybox-static"
 }
 
 # The guest's kernel: the newest that the package names.
 fetch_kernel() {
-    [ -d "$VM/kernel/boot" ] && return
+    [ -e "$VM/fetched" ] && return
     local package
-    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -n 1)
+    # Also for its own sake: a machine may have no lists of packages yet.
+    apt-get update -qq
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p')
+    [ -n "$package" ] || fail 'no package linux-image-cloud-amd64: this needs a Debian with its packages for amd64'
+    rm -rf "$VM"/kernel "$VM"/*.deb
     (cd "$VM" && apt-get download -qq -o APT::Sandbox::User=root "$package" && dpkg-deb -x "$package"_*.deb kernel)
     depmod -b "$VM/kernel" "$(ls "$VM/kernel/lib/modules")"
+    touch "$VM/fetched"
 }
 
 # The guest: busybox, the modules it needs, the daemon with its libraries, and a first process that starts it.

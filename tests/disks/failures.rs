@@ -2,9 +2,10 @@
 
 use super::crashblk::{CrashDisk, Keep};
 use super::support::fleet::{Fleet, Round};
-use super::support::{Daemon, Reply, Resp, Rng, number_from, tskv};
+use super::support::{Daemon, Reply, Resp, Rng, may_have_refused, number_from, tskv};
 use super::volume::{Kind, Volume, Workspace, has_loop_devices, run};
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -109,6 +110,15 @@ fn a_failed_sync_of_the_log_ends_its_acknowledgements() {
     println!("disk failures: {trials} failed syncs and writes of the log, 0 acknowledged writes lost");
 }
 
+/// Whether the file system makes no new file durable: its journal has failed, or its flushes go on failing.
+fn takes_no_file(directory: &Path) -> bool {
+    let probe = directory.join("probe");
+    let is_taken = File::create(&probe).is_ok_and(|file| file.sync_all().is_ok());
+    // Where the file system is gone this fails too; the store has no such file.
+    let is_removed = std::fs::remove_file(&probe).is_ok();
+    !is_taken || !is_removed
+}
+
 /// Whether the log failed. A failure that hits the journal of ext4 instead makes the file system read-only: no log
 /// segment can be made, and what was acknowledged is owed all the same.
 fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, context: &str) -> bool {
@@ -121,8 +131,6 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
         flush(&address);
     }
     let fleet = Fleet::new(&mut rng);
-    // What fails may be the making of a segment.
-    fleet.expect_refusals();
     let life = Duration::from_millis(40 + rng.below(60));
     let after = rng.below(20);
     let mut daemon = Some(daemon);
@@ -151,7 +159,12 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
             }
         };
         while !has_failed() {
-            if began.elapsed() > Duration::from_secs(5) && said().contains("no new log segment for now") {
+            if began.elapsed() > Duration::from_secs(5) && takes_no_file(&bench.data()) {
+                assert!(
+                    may_have_refused(&said()),
+                    "{context}: the file system is gone, and nothing says so:\n{}",
+                    said()
+                );
                 log_failed = false;
                 return;
             }
@@ -177,6 +190,10 @@ fn fail_one(bench: &mut Bench, backend: &str, policy: &str, failing: Failing, co
     assert!(wrong.is_empty(), "{context}: {wrong:#?}");
     let says_so = said().contains("a write or sync of the log failed");
     assert!(says_so || !log_failed, "{context}: the log says nothing:\n{}", said());
+    // What failed may have been the making of a segment: writes were refused, and not all of them heard of it.
+    if may_have_refused(&said()) {
+        fleet.expect_refusals();
+    }
     daemon.into_iter().for_each(Daemon::kill);
     // What a failed flush has lost is gone for certain; all that was ever acknowledged is owed.
     bench.cut(Keep::Nothing);

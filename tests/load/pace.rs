@@ -91,7 +91,7 @@ fn a_rate_out_of_reach_is_said_so() {
     let flags = ["-q", "-d", "1s", "--warmup", "0s", "-R", "1000M", "-c", "2", "--addr", &peer.address];
     let finished = run(&[&WRITES[..], &flags].concat());
     let verdict = &finished.result.verdict;
-    assert!(verdict.target_not_reached && verdict.achieved_rate < 5e8, "{verdict:?}");
+    assert!(verdict.target_not_reached && verdict.achieved_rate < 4e7, "{verdict:?}");
     let printed = String::from_utf8_lossy(&finished.output.stdout).into_owned();
     assert!(printed.contains("target not reached: asked 1000000000/s, got "), "{printed}");
     assert!(verdict.generator_limited || verdict.dropped > 0, "somebody was the limit: {verdict:?}");

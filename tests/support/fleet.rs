@@ -40,6 +40,15 @@ pub(crate) struct Fleet {
     moved: AtomicU64,
 }
 
+/// Stops the writers when it goes.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Fleet {
     /// Clients of a store that holds nothing.
     pub(crate) fn new(rng: &mut Rng) -> Self {
@@ -58,7 +67,7 @@ impl Fleet {
     pub(crate) fn take_wrong(&self) -> Vec<String> {
         std::mem::take(&mut *self.wrong.lock().unwrap())
     }
-    /// From now on the store may refuse writes for want of room, and end before it says so.
+    /// The store has refused writes for want of room, and may have ended before it said so.
     pub(crate) fn expect_refusals(&self) {
         self.resp.iter().for_each(|writer| writer.lock().unwrap().ledger.may_refuse = true);
         self.native.iter().for_each(|writer| writer.lock().unwrap().ledger.may_refuse = true);
@@ -133,10 +142,11 @@ impl Fleet {
                     self.flush_all(address);
                 });
             }
+            // However `end` ends: writers that nobody stops would be waited for for ever.
+            let _stop = StopAtEnd(&self.stop);
             thread::sleep(round.life);
             self.ending.store(true, Ordering::SeqCst);
             end();
-            self.stop.store(true, Ordering::SeqCst);
         });
         let resp = self.resp.iter().map(|writer| writer.lock().unwrap().ledger.acks() as u64);
         let native = self.native.iter().map(|writer| writer.lock().unwrap().ledger.acks() as u64);

@@ -229,6 +229,11 @@ pub(crate) enum Reply {
 /// In the text of an IOERR that refuses a write before anything is done of it.
 pub(crate) const NO_SEGMENT: &str = "the disk takes no new log segment";
 
+/// Whether a daemon may have refused writes for want of room, by its log: not all clients may have heard of it.
+pub(crate) fn may_have_refused(log: &str) -> bool {
+    log.contains("no new log segment for now") || log.contains("is not flushed yet")
+}
+
 impl Reply {
     /// `+OK`
     pub(crate) fn ok() -> Self {

@@ -54,7 +54,7 @@ pub(crate) enum Change {
 }
 
 /// States that a key may be in after writes of which each may be missing.
-const STATES_MAX: usize = 1 << 14;
+const STATES_MAX: usize = 256;
 
 impl Change {
     /// Whether a store without room refuses it.
@@ -62,6 +62,15 @@ impl Change {
         match self {
             Self::Set(_) | Self::Add { .. } | Self::Put(_) => true,
             Self::Delete | Self::DeleteTimes { .. } => false,
+        }
+    }
+    /// Whether it may change what a series holds at `time`.
+    fn touches(&self, time: i64) -> bool {
+        match self {
+            Self::Set(_) | Self::Delete => true,
+            Self::Add { time: own, .. } => *own == time,
+            Self::Put(entries) => entries.iter().any(|(own, _)| *own == time),
+            Self::DeleteTimes { from, to, .. } => (*from..=*to).contains(&time),
         }
     }
 }
@@ -155,27 +164,33 @@ impl Ledger {
     pub(crate) fn acknowledge(&mut self, request: usize) {
         self.acked[request] = Some(Instant::now());
     }
+    fn changes_of(&self, request: usize) -> usize {
+        self.sent.iter().filter(|(_, _, of)| *of == request).count()
+    }
     /// Notes that a request was refused: none of its changes was made, now or ever.
     pub(crate) fn refuse(&mut self, request: usize) {
         self.sent.retain(|(_, _, of)| *of != request);
     }
-    /// Notes a reply behind a refused request, which may be refused too; TS.MADD says so of each of its samples.
+    /// Notes a reply to a refused request, or behind one, where replies are not what was foreseen: what was answered by
+    /// an error was not done, unless the log is to blame.
     pub(crate) fn note(&mut self, request: usize, reply: &Reply) {
+        let is_in_doubt = |reply: &Reply| reply.blames_disk() && !reply.lacks_space();
         match reply {
-            Reply::Error(_) if reply.lacks_space() => self.refuse(request),
-            // Any other refusal depends on what was not done before: the model comes to it by itself.
+            Reply::Error(_) if is_in_doubt(reply) => {}
+            // Of several writes the error is that of some.
+            Reply::Error(_) if self.changes_of(request) > 1 => {}
+            Reply::Error(_) => self.refuse(request),
+            // TS.MADD says of each sample what became of it.
             Reply::Array(items) => {
-                let mut nth = 0;
-                let refused: Vec<bool> = items.iter().map(Reply::lacks_space).collect();
-                self.sent.retain(|(_, _, of)| {
-                    let is_part = *of == request;
-                    nth += usize::from(is_part);
-                    !is_part || !refused.get(nth - 1).copied().unwrap_or(false)
-                });
-                self.acknowledge(request);
+                assert_eq!(items.len(), self.changes_of(request), "a reply for each sample");
+                let mut outcomes = items.iter();
+                let is_refused = |item: &Reply| matches!(item, Reply::Error(_)) && !is_in_doubt(item);
+                self.sent.retain(|(_, _, of)| *of != request || !outcomes.next().is_some_and(is_refused));
+                if !items.iter().any(is_in_doubt) {
+                    self.acknowledge(request);
+                }
             }
-            Reply::Error(_) if reply.blames_disk() => {}
-            _ => self.acknowledge(request),
+            Reply::Simple(_) | Reply::Integer(_) | Reply::Bulk(_) => self.acknowledge(request),
         }
     }
     /// Requests acknowledged since the last recovery.
@@ -204,16 +219,18 @@ impl Ledger {
             fits_all[0] &= fits_any;
             for (index, (at, change, request)) in self.sent.iter().enumerate() {
                 if *at == key {
-                    let may_be_missing =
-                        self.may_refuse && self.acked[*request].is_none() && change.needs_room();
-                    let without = if may_be_missing { states.clone() } else { Vec::new() };
+                    let without =
+                        if self.may_be_missing(change, *request) { states.clone() } else { Vec::new() };
                     for state in &mut states {
                         state.apply(change);
                     }
                     states.extend(without);
                     states.sort_unstable();
                     states.dedup();
-                    assert!(states.len() <= STATES_MAX, "too many writes without a reply");
+                    if states.len() > STATES_MAX {
+                        self.forget_hopeless(&mut states, key, index, found);
+                        assert!(states.len() <= STATES_MAX, "too many writes without a reply");
+                    }
                     fits = states.contains(found);
                 }
                 let is_candidate = fits && index + 1 >= owed;
@@ -241,6 +258,45 @@ impl Ledger {
         self.sent.clear();
         self.acked.clear();
         Ok(())
+    }
+
+    fn may_be_missing(&self, change: &Change, request: usize) -> bool {
+        self.may_refuse && self.acked[request].is_none() && change.needs_room()
+    }
+
+    /// Of the states that a key may be in after the change at `index`, keeps those from which what was found may still
+    /// come about: where it differs, something that follows touches it. Of the others one stands for all where everything
+    /// is deleted later.
+    fn forget_hopeless(&self, states: &mut Vec<State>, key: usize, index: usize, found: &State) {
+        let mut later = Vec::new();
+        let mut is_deleted_later = false;
+        for (_, change, request) in self.sent[index + 1..].iter().filter(|(at, _, _)| *at == key) {
+            if matches!(change, Change::Delete | Change::Set(_)) && !self.may_be_missing(change, *request) {
+                is_deleted_later = true;
+                break;
+            }
+            later.push(change);
+        }
+        let nothing = BTreeMap::new();
+        let samples = |state: &'_ State| match state {
+            State::Series(samples) => Some(samples.clone()),
+            State::Absent => Some(nothing.clone()),
+            State::Text(_) => None,
+        };
+        let Some(found) = samples(found) else {
+            // Only what replaces everything makes a text of a series, whatever it holds.
+            let mut has_one = false;
+            return states
+                .retain(|state| matches!(state, State::Text(_)) || !std::mem::replace(&mut has_one, true));
+        };
+        let is_hopeless = |state: &State| {
+            let Some(own) = samples(state) else { return false };
+            let mut differing =
+                own.keys().chain(found.keys()).filter(|time| own.get(time) != found.get(time));
+            differing.any(|time| !later.iter().any(|change| change.touches(*time)))
+        };
+        let mut spare = is_deleted_later;
+        states.retain(|state| !is_hopeless(state) || std::mem::take(&mut spare));
     }
 
     fn describe(&self, key: usize, found: &State, owed: usize) -> String {

@@ -316,19 +316,19 @@ impl<B: Backend> CoreLoop<B> {
                 Event::SegmentReady(segment)
             }
             ToShard::SegmentFailed(errno) => {
-                let is_new = self.segment_failure.replace(errno) != Some(errno);
-                if is_new {
+                let before = self.segment_failure.replace(errno);
+                if before != Some(errno) {
                     log::warn!("core {}: no new log segment for now, trying on: {errno}", self.net.core);
                 }
-                let Some(event) = refusal(errno, is_new, Shortage::Segment) else { return };
+                let Some(event) = refusal(errno, before, Shortage::Segment) else { return };
                 event
             }
             ToShard::FlushFailed { memtable, errno } => {
-                let is_new = self.flush_failure.replace(errno) != Some(errno);
-                if is_new {
+                let before = self.flush_failure.replace(errno);
+                if before != Some(errno) {
                     log::warn!("core {}: memtable {memtable} is not flushed yet: {errno}", self.net.core);
                 }
-                let Some(event) = refusal(errno, is_new, Shortage::Tables) else { return };
+                let Some(event) = refusal(errno, before, Shortage::Tables) else { return };
                 event
             }
             ToShard::FreezeNow { ticket } => Event::FreezeNow { ticket },
@@ -608,11 +608,28 @@ impl<B: Backend> CoreLoop<B> {
 }
 
 /// What a shard is told of a disk that has not taken what it needs: a full one is known at once, any other failure may
-/// have been a single one and counts from the second in a row.
-fn refusal(errno: Errno, is_new: bool, shortage: Shortage) -> Option<Event<'static>> {
-    match (errno.is_out_of_space(), is_new) {
+/// have been a single one and counts from the second in a row, of whatever kind.
+fn refusal(errno: Errno, before: Option<Errno>, shortage: Shortage) -> Option<Event<'static>> {
+    match (errno.is_out_of_space(), before) {
         (true, _) => Some(Event::DiskFull(shortage)),
-        (false, false) => Some(Event::DiskFails(shortage)),
-        (false, true) => None,
+        (false, Some(_)) => Some(Event::DiskFails(shortage)),
+        (false, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_in_turns_is_said_to_fail() {
+        // EIO, then a file system that is read-only, then EIO again: writes would be called too fast for ever.
+        let refused = |errno, before| refusal(errno, before, Shortage::Segment);
+        assert!(refused(Errno::EIO, None).is_none(), "one failure may be a single one");
+        let other = Errno(libc::EROFS);
+        assert!(matches!(refused(other, Some(Errno::EIO)), Some(Event::DiskFails(Shortage::Segment))));
+        assert!(matches!(refused(Errno::EIO, Some(Errno::EIO)), Some(Event::DiskFails(Shortage::Segment))));
+        let full = Errno(libc::ENOSPC);
+        assert!(matches!(refused(full, None), Some(Event::DiskFull(Shortage::Segment))));
     }
 }
