@@ -1,17 +1,19 @@
 //! A blocking client of the native protocol.
 //!
 //! One connection, one thread. Calls wait for their answer; [`Client::submit_batch`] lets a window of batches fly,
-//! [`Client::scan`] streams under flow control, [`Client::queue`] and [`Client::next_answer`] leave the window to the
+//! [`Client::scan`] streams under flow control, [`RoutedClient`] talks to the owner of each key, [`Client::queue`] and [`Client::next_answer`] leave the window to the
 //! caller. After a [`ClientError::Connection`], [`ClientError::Closed`] or
 //! [`ClientError::Frame`] the connection is of no more use; open another.
 #![forbid(unsafe_code)]
 
 mod error;
+mod routed;
 mod scan;
 #[cfg(test)]
 mod tests;
 
 pub use error::ClientError;
+pub use routed::RoutedClient;
 pub use scan::Scan;
 
 use crate::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
@@ -84,6 +86,8 @@ pub struct Client {
     output: Vec<u8>,
     next_id: u64,
     batches_in_flight: usize,
+    /// Answers that came by way of another core.
+    forwarded: u64,
 }
 
 /// A frame within `Client::received`.
@@ -121,6 +125,7 @@ impl Client {
             output: Vec::new(),
             next_id: 1,
             batches_in_flight: 0,
+            forwarded: 0,
         };
         client.hello()?;
         Ok(client)
@@ -292,6 +297,27 @@ impl Client {
         Scan::start(self, request)
     }
 
+    /// Who has which keys: the first key of each range, and its owner's own port on this server's host; 0 where it has
+    /// none.
+    ///
+    /// # Errors
+    /// When the server refuses, or the connection breaks.
+    pub fn routes(&mut self) -> Result<Vec<(Vec<u8>, u16)>, ClientError> {
+        let frame = self.call(&Request::Routes)?;
+        match self.response(&frame)? {
+            Response::Routes(routes) => {
+                Ok(routes.iter().map(|route| (route.first_key.to_vec(), route.port)).collect())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Answers so far that another core than this connection's had to give.
+    #[must_use]
+    pub fn forwarded(&self) -> u64 {
+        self.forwarded
+    }
+
     /// The server's counters, by name.
     ///
     /// # Errors
@@ -433,6 +459,7 @@ impl Client {
                 let payload_start = self.start + crate::protocol::binary::HEADER_BYTES;
                 let payload = payload_start..payload_start + payload.len();
                 self.start += consumed;
+                self.forwarded += u64::from(header.is_forwarded);
                 return Ok(FrameAt { header, payload });
             }
             self.fill()?;
@@ -501,6 +528,7 @@ fn unexpected(response: &Response<'_>) -> ClientError {
         Response::Sample(_) => "a sample",
         Response::ScanChunk { .. } => "a chunk of a scan",
         Response::Stats(_) => "counters",
+        Response::Routes(_) => "routes",
     };
     ClientError::Unexpected { found }
 }

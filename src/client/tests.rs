@@ -4,7 +4,7 @@
 use super::*;
 use crate::model::{KeyRange, ScanAnswer};
 use crate::protocol::binary::{
-    Hello, RequestLimits, ScanEntry, Status, decode_request, encode_failure, encode_response,
+    Hello, RequestLimits, Route, ScanEntry, Status, decode_request, encode_failure, encode_response,
 };
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -102,7 +102,7 @@ impl Server {
             Request::Stats => Response::Stats(vec![("a", "1"), ("b", "2")]),
             Request::Flush | Request::Compact | Request::Move { .. } => Response::Done,
             Request::Checkpoint { .. } => Response::Done,
-            Request::Routes => Response::Failure { status: Status::Unsupported, message: "routes" },
+            Request::Routes => Response::Routes(vec![Route { first_key: b"", port: 0 }]),
         };
         encode_response(&mut self.out, header, &response);
     }

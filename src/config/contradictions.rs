@@ -21,6 +21,7 @@ pub(super) fn refuse(config: &Config) -> Result<(), ConfigError> {
         .and_then(|()| output(config))
         .and_then(|()| memtable(config))
         .and_then(|()| split_points(config))
+        .and_then(|()| core_ports(config))
         .and_then(|()| data(config))
         .map_err(|reason| ConfigError::Conflict { reason })
 }
@@ -128,12 +129,20 @@ fn memtable(config: &Config) -> Result<(), String> {
 
 /// With `--cores` left to the machine the server checks this, when it knows how many there are.
 fn split_points(config: &Config) -> Result<(), String> {
-    let cores = match &config.cores {
-        Cores::Auto => return Ok(()),
-        Cores::Count(count) => *count,
-        Cores::Cpus(cpus) => cpus.len(),
-    };
-    config.check_split_points(cores)
+    cores(config).map_or(Ok(()), |cores| config.check_split_points(cores))
+}
+
+/// As [`split_points`]; at least one core there is.
+fn core_ports(config: &Config) -> Result<(), String> {
+    config.check_core_ports(cores(config).unwrap_or(1))
+}
+
+fn cores(config: &Config) -> Option<usize> {
+    match &config.cores {
+        Cores::Auto => None,
+        Cores::Count(count) => Some(*count),
+        Cores::Cpus(cpus) => Some(cpus.len()),
+    }
 }
 
 fn data(config: &Config) -> Result<(), String> {
@@ -195,6 +204,9 @@ mod tests {
             ),
             (&[("cores", "3"), ("split-at", "k")], &["--split-at", "--cores", "2"]),
             (&[("cores", "cpu:0"), ("split-at", "k")], &["--split-at", "--cores"]),
+            (&[("cores", "2"), ("core-port-base", "7877")], &["--core-port-base", "--listen"]),
+            (&[("core-port-base", "7879")], &["--core-port-base", "--admin"]),
+            (&[("cores", "2"), ("core-port-base", "65535")], &["--core-port-base", "65534"]),
             (&[("data", file)], &["--data", "must be a directory"]),
         ] {
             let message = load(pairs).expect_err(hints[0]).to_string();

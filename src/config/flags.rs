@@ -4,7 +4,7 @@ use super::address::parse_address;
 use super::password::read_password_file;
 use super::quantity::{parse_bytes, parse_duration};
 use super::split_points::parse_split_points;
-use super::{Config, Cores, OnIoError, SyncPolicy};
+use super::{Config, CorePorts, Cores, OnIoError, SyncPolicy};
 use crate::limits;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -91,6 +91,27 @@ pub const FLAGS: &[Flag] = &[
         repeatable: false,
         set: |config, values| {
             config.cores = parse_cores(first(values))?;
+            Ok(())
+        },
+    },
+    Flag {
+        name: "core-port-base",
+        value_name: "PORT|auto|off",
+        default: "off",
+        help: "A port of its own for each core, from this one up, on the hosts of --listen: native clients that ask for \
+               the routes go straight to the owner of a key; auto lets the kernel choose the ports",
+        repeatable: false,
+        set: |config, values| {
+            config.core_ports = match first(values) {
+                "off" => CorePorts::Off,
+                "auto" => CorePorts::Auto,
+                text => {
+                    let mut base = 0;
+                    set_number(&mut base, text, 1, u64::from(u16::MAX))
+                        .map_err(|reason| format!("{reason}, auto or off"))?;
+                    CorePorts::Base(base)
+                }
+            };
             Ok(())
         },
     },

@@ -69,6 +69,8 @@ pub struct Config {
     pub bloom_bits: u8,
     /// Where the key ranges of a new store are split; strictly ascending. Empty: computed from the data.
     pub split_at: Vec<Box<[u8]>>,
+    /// Which ports the cores have of their own, besides those that all share.
+    pub core_ports: CorePorts,
     /// Boundaries between shards follow the load.
     pub rebalance: bool,
     /// How long an idle core polls before it sleeps. `None`: tskv chooses.
@@ -112,6 +114,7 @@ impl Default for Config {
             max_value_bytes: limits::VALUE_BYTES_DEFAULT,
             bloom_bits: 10,
             split_at: Vec::new(),
+            core_ports: CorePorts::Off,
             spin: None,
             rebalance: false,
             on_io_error: OnIoError::Exit,
@@ -148,6 +151,30 @@ impl Config {
              --cores {made}"
         ))
     }
+    /// Whether each core can have a port of its own.
+    ///
+    /// # Errors
+    /// A sentence that names the flags.
+    pub fn check_core_ports(&self, cores: usize) -> Result<(), String> {
+        let CorePorts::Base(base) = self.core_ports else { return Ok(()) };
+        let last = usize::from(base) + cores - 1;
+        if last > usize::from(u16::MAX) {
+            return Err(format!(
+                "--core-port-base {base} leaves no ports for {cores} cores; at most {}",
+                usize::from(u16::MAX) + 1 - cores
+            ));
+        }
+        let ports = usize::from(base)..=last;
+        let listen = self.listen.iter().map(|address| ("--listen", address));
+        let taken = listen.chain(self.admin.iter().map(|address| ("--admin", address)));
+        match taken.into_iter().find(|(_, address)| ports.contains(&usize::from(address.port()))) {
+            None => Ok(()),
+            Some((flag, address)) => Err(format!(
+                "--core-port-base {base} takes the ports {base} to {last}, and {flag} {address} is one of them; choose \
+                 another base"
+            )),
+        }
+    }
     /// Bytes of the longest chunk of a native scan.
     #[must_use]
     pub fn scan_chunk_bytes_max(&self) -> usize {
@@ -164,6 +191,17 @@ pub enum Cores {
     Count(usize),
     /// One on each of these CPUs; distinct, ascending.
     Cpus(Vec<usize>),
+}
+
+/// The ports by which clients reach one core directly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorePorts {
+    /// None.
+    Off,
+    /// Whichever the kernel chooses.
+    Auto,
+    /// Core `i` has this one plus `i`.
+    Base(u16),
 }
 
 /// What happens after a failed write or sync of the WAL.

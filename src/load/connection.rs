@@ -352,7 +352,8 @@ mod tests {
     }
     fn done(request_id: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let header = FrameHeader { opcode: Opcode::Put as u8, has_checksum: false, request_id };
+        let header =
+            FrameHeader { opcode: Opcode::Put as u8, has_checksum: false, is_forwarded: false, request_id };
         encode_response(&mut bytes, &header, &Response::Done);
         bytes
     }

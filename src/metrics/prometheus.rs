@@ -120,7 +120,8 @@ fn stalls(page: &mut Page, cores: &[CoreSnapshot]) {
 }
 
 fn per_shard(page: &mut Page, cores: &[CoreSnapshot], store: &StoreSnapshot) {
-    let gauges: [(&str, &str, Pick); 7] = [
+    let gauges: [(&str, &str, Pick); 8] = [
+        ("core_connections", "Client connections open on the core.", |c| c.net.connections_open),
         ("memtable_bytes", "Bytes in memtables.", |c| c.shard.memtable_bytes),
         ("memtable_entries", "Entries in memtables.", |c| c.shard.memtable_entries),
         ("memtables_frozen", "Frozen memtables that wait for their flush.", |c| c.shard.memtables_frozen),

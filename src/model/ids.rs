@@ -65,6 +65,19 @@ pub enum Dialect {
     Resp2,
     /// RESP3, after `HELLO 3`.
     Resp3,
-    /// Native frames; what the response's header takes over from the request's.
-    Native { opcode: u8, has_checksum: bool, request_id: u64 },
+    /// Native frames; what the response's header takes over from the request's, and whether another core than the
+    /// connection's works on it.
+    Native { opcode: u8, has_checksum: bool, is_forwarded: bool, request_id: u64 },
+}
+
+impl Dialect {
+    /// The dialect of what another core answers.
+    pub(crate) fn forwarded(self) -> Self {
+        match self {
+            Self::Native { opcode, has_checksum, request_id, .. } => {
+                Self::Native { opcode, has_checksum, is_forwarded: true, request_id }
+            }
+            Self::Resp2 | Self::Resp3 => self,
+        }
+    }
 }

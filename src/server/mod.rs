@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod admission;
+mod bind;
 mod blame;
 mod clients;
 mod connection;
@@ -18,6 +19,7 @@ mod parts;
 mod placement;
 mod router;
 mod scan_relay;
+mod seats;
 mod session;
 mod shard_table;
 mod shared;
@@ -26,6 +28,7 @@ mod slow_log;
 mod status;
 mod tokens;
 
+pub(crate) use bind::CoreListener;
 pub(crate) use core_loop::{CoreEnd, CoreLoop};
 pub(crate) use node::{CoreParts, Knobs, NodeStart, assemble};
 pub use node::{Running, ServeError, run};

@@ -13,7 +13,7 @@ use crate::model::{
     Command, ConnectionId, DeleteScope, Dialect, KeyRange, OperationId, ScanRequest, StoredEntry,
 };
 use crate::protocol::binary::{
-    FrameHeader, FrameLimits, Framed, Hello, Request, RequestLimits, Response, Status, decode_frame,
+    FrameHeader, FrameLimits, Framed, Hello, Request, RequestLimits, Response, Route, Status, decode_frame,
     decode_request, encode_failure, encode_fatal, encode_response,
 };
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ impl Desk<'_> {
                 self.admin(id, header, |done| ToCoordinator::Checkpoint { name, done });
             }
             Request::Move { boundary, key } => self.move_boundary(id, header, boundary, key),
-            Request::Routes => self.fail(id, header, Status::Unsupported, "ROUTES is reserved"),
+            Request::Routes => self.routes(id, header),
         }
     }
 
@@ -206,6 +206,8 @@ impl Desk<'_> {
     }
 
     fn native_fold(&mut self, id: ConnectionId, dialect: Dialect, parts: Vec<(u16, Command<'_>)>) {
+        let is_all_here = parts.iter().all(|(shard, _)| *shard == self.net.core);
+        let dialect = if is_all_here { dialect } else { dialect.forwarded() };
         let Some(connection) = self.net.connections.get_mut(id) else { return };
         let sequence = connection.slots.open_native_fold(dialect, parts.len());
         for (part, (shard, command)) in (0u32..).zip(&parts) {
@@ -297,6 +299,17 @@ impl Desk<'_> {
         self.respond(id, header, &Response::Stats(pairs));
     }
 
+    /// ROUTES: who has which keys as this core knows it, and where each can be reached without a detour.
+    fn routes(&mut self, id: ConnectionId, header: &FrameHeader) {
+        let router = self.net.router.clone();
+        let ports = &self.net.shared.core_ports;
+        let first_keys = std::iter::once(&b""[..]).chain(router.boundaries().iter().map(|key| &**key));
+        let port = |core| ports.get(core).copied().unwrap_or_default();
+        let routes = first_keys.enumerate().map(|(core, first_key)| Route { first_key, port: port(core) });
+        let response = Response::Routes(routes.collect());
+        self.respond(id, header, &response);
+    }
+
     /// MOVE: the core that has the keys works on it; the reply comes when it is over.
     fn move_boundary(&mut self, id: ConnectionId, header: &FrameHeader, boundary: u32, key: &[u8]) {
         let Some(connection) = self.net.connections.get_mut(id) else { return };
@@ -341,6 +354,6 @@ impl Desk<'_> {
 }
 
 fn dialect_of(header: &FrameHeader) -> Dialect {
-    let FrameHeader { opcode, has_checksum, request_id } = *header;
-    Dialect::Native { opcode, has_checksum, request_id }
+    let FrameHeader { opcode, has_checksum, is_forwarded, request_id } = *header;
+    Dialect::Native { opcode, has_checksum, is_forwarded, request_id }
 }

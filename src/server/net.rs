@@ -533,8 +533,8 @@ fn encode(out: &mut Vec<u8>, dialect: Dialect, reply: &Reply<'_>) -> ReplySummar
 /// What the response to a native request takes over from it.
 pub(crate) fn native_header(dialect: Dialect) -> FrameHeader {
     match dialect {
-        Dialect::Native { opcode, has_checksum, request_id } => {
-            FrameHeader { opcode, has_checksum, request_id }
+        Dialect::Native { opcode, has_checksum, is_forwarded, request_id } => {
+            FrameHeader { opcode, has_checksum, is_forwarded, request_id }
         }
         Dialect::Resp2 | Dialect::Resp3 => unreachable!("a RESP connection has no native requests"),
     }
@@ -579,6 +579,7 @@ impl Net {
         body: RequestBody,
     ) {
         let reply_bytes_max = self.shared.config.max_output_bytes;
+        let dialect = dialect.forwarded();
         let request = ForwardedRequest { operation, dialect, reply_bytes_max, body };
         self.metrics.requests.forwarded += 1;
         self.mailboxes.send_request(shard, self.seqno, request);

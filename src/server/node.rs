@@ -4,6 +4,7 @@
 //! one thread per core → ready. Down: cores stop accepting, answer what they have, seal their logs → the coordinator
 //! ends its jobs → the store's lock is released.
 
+use super::bind::{Bound, CoreListener, bind};
 use super::core_loop::{Control, CoreEnd, CoreLoop};
 use super::mailbox::{Bell, Mailboxes};
 use super::net::Net;
@@ -11,7 +12,7 @@ use super::router::Router;
 use super::shared::{Shared, SharedParts};
 use crate::config::{Config, Cores};
 use crate::io::{
-    BackendChoice, BackendOptions, Files, ListenerId, OpenBackendError, OsFiles, Spawner, open_backend, sys,
+    BackendChoice, BackendOptions, Files, OpenBackendError, OsFiles, Spawner, open_backend, sys,
 };
 use crate::jobs::{
     Coordinator, CoordinatorLink, OpenError, OpenedStore, Progress, RetentionOptions, ShardLink,
@@ -29,14 +30,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 /// Descriptors for the store, the loops and the admin port, besides clients: a fixed part and one per core.
 const DESCRIPTORS_FIXED: u64 = 32;
 const DESCRIPTORS_PER_CORE: u64 = 8;
-/// How long, and how often, a taken address is tried again.
-const BIND_PATIENCE_NS: u64 = 1_500_000_000;
-const BIND_RETRY: Duration = Duration::from_millis(20);
 /// Segments that a start makes are small, so that it is ready at once.
 const WAL_SEGMENT_BYTES_START: u64 = 1 << 20;
 /// An idle shard freezes its memtable at this age.
@@ -72,8 +69,8 @@ pub enum ServeError {
     Backend(OpenBackendError),
     /// A CPU of `--cores cpu:…` is not ours to use.
     Cpu { cpu: usize, allowed: Vec<usize> },
-    /// The split points do not fit the number of cores; the text is a whole sentence.
-    SplitPoints(String),
+    /// Settings do not fit the number of cores; the text is a whole sentence.
+    Cores(String),
     /// A thread could not be started.
     Thread(io::Error),
     /// The machine has no randomness to give.
@@ -109,7 +106,7 @@ impl fmt::Display for ServeError {
                     "CPU {cpu} is not available to this process, which may use {allowed:?}; change --cores"
                 )
             }
-            Self::SplitPoints(reason) => f.write_str(reason),
+            Self::Cores(reason) => f.write_str(reason),
             Self::Thread(error) => write!(f, "a thread could not be started: {error}"),
             Self::Entropy(error) => write!(f, "no random numbers: {error}"),
             Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
@@ -134,7 +131,7 @@ impl std::error::Error for ServeError {
             Self::Entropy(error) => Some(error),
             Self::Descriptors { .. }
             | Self::Cpu { .. }
-            | Self::SplitPoints(_)
+            | Self::Cores(_)
             | Self::LogFailed { .. }
             | Self::BackendFailed { .. } => None,
         }
@@ -154,7 +151,7 @@ impl ServeError {
             matches!(source, OpenError::TimeUnitMismatch { .. } | OpenError::OptionsInvalid { .. })
         };
         match self {
-            Self::Cpu { .. } | Self::SplitPoints(_) => true,
+            Self::Cpu { .. } | Self::Cores(_) => true,
             Self::Open { source, .. } => refused(source),
             Self::Bind { .. }
             | Self::Descriptors { .. }
@@ -180,10 +177,11 @@ pub fn run(
 ) -> Result<(), ServeError> {
     outlive_signals()?;
     let placement = place_cores(&config.cores)?;
-    config.check_split_points(placement.len()).map_err(ServeError::SplitPoints)?;
+    config.check_split_points(placement.len()).map_err(ServeError::Cores)?;
+    config.check_core_ports(placement.len()).map_err(ServeError::Cores)?;
     limit_clients(&mut config, placement.len())?;
     size_caches(&mut config, placement.len());
-    let listeners = bind(&config.listen, placement.len())?;
+    let bound = bind(&config, placement.len())?;
     let data = config.data.clone();
     let directory = |source| ServeError::Directory { path: data.clone(), source };
     let files: Arc<dyn Files> = Arc::new(OsFiles::new(&config.data).map_err(directory)?);
@@ -192,7 +190,7 @@ pub fn run(
     let opened = open_store(&files, &options, std::process::id(), &log_progress)
         .map_err(|source| ServeError::Open { path: data.clone(), source })?;
     let recovery_ns = sys::monotonic_ns() - started_ns;
-    Node::start(config, &files, opened, placement, listeners, recovery_ns)?.serve(ready, stopping)
+    Node::start(config, &files, opened, placement, bound, recovery_ns)?.serve(ready, stopping)
 }
 
 /// Where each core runs: a CPU, or wherever the kernel likes.
@@ -245,38 +243,6 @@ fn size_caches(config: &mut Config, cores: usize) {
         log::info!("block cache: {} MiB on each core (--cache-bytes)", bytes >> 20);
     }
     config.cache_bytes = Some(usize::try_from(bytes).unwrap_or(usize::MAX));
-}
-
-type Bound = (Vec<Vec<ListenerId>>, Vec<SocketAddr>);
-
-/// One listener per core and address.
-fn bind(addresses: &[SocketAddr], cores: usize) -> Result<Bound, ServeError> {
-    let mut per_core = vec![Vec::new(); cores];
-    let mut bound = Vec::new();
-    for address in addresses {
-        let listeners = bind_patiently(*address, cores)
-            .map_err(|source| ServeError::Bind { address: *address, source })?;
-        bound.extend(listeners.first().map(|(_, address)| *address));
-        for (listener, core) in listeners.into_iter().zip(&mut per_core) {
-            core.push(listener.0);
-        }
-    }
-    Ok((per_core, bound))
-}
-
-/// Binds an address. The kernel takes down the ring of a killed daemon a moment after its process has gone, and its
-/// listeners with it: an address that is taken is tried again before it counts.
-#[expect(clippy::disallowed_methods, reason = "the start may wait; no core runs yet")]
-fn bind_patiently(address: SocketAddr, cores: usize) -> io::Result<Vec<(ListenerId, SocketAddr)>> {
-    let deadline = sys::monotonic_ns() + BIND_PATIENCE_NS;
-    loop {
-        match sys::bind_listeners(address, cores) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && sys::monotonic_ns() < deadline => {
-                std::thread::sleep(BIND_RETRY);
-            }
-            outcome => return outcome,
-        }
-    }
 }
 
 fn store_options(config: &Config, cores: usize) -> Result<StoreOptions, ServeError> {
@@ -363,6 +329,7 @@ pub(crate) struct NodeStart {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) spawner: Arc<dyn Spawner>,
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) core_ports: Vec<u16>,
     pub(crate) recovery_ns: u64,
     pub(crate) started_ns: u64,
 }
@@ -388,7 +355,7 @@ pub(crate) struct CoreParts {
 
 /// Puts a node of as many cores as the store was opened for together.
 pub(crate) fn assemble(start: NodeStart, opened: OpenedStore) -> NodeParts {
-    let NodeStart { knobs, config, files, spawner, listen, recovery_ns, started_ns } = start;
+    let NodeStart { knobs, config, files, spawner, listen, core_ports, recovery_ns, started_ns } = start;
     let router = Router::new(&opened.boundaries);
     let count = opened.segments.len();
     let (mailboxes, bells) = Mailboxes::for_cores(count, knobs.mailbox_requests_max);
@@ -404,6 +371,7 @@ pub(crate) fn assemble(start: NodeStart, opened: OpenedStore) -> NodeParts {
         store: opened.store,
         unit: opened.unit,
         listen,
+        core_ports,
         coordinator: to_coordinator.clone(),
         bells,
         controls: to_cores,
@@ -441,7 +409,7 @@ impl Node {
         files: &Arc<dyn Files>,
         opened: OpenedStore,
         placement: Vec<Option<usize>>,
-        (listeners, listen): Bound,
+        Bound { per_core, listen, core_ports }: Bound,
         recovery_ns: u64,
     ) -> Result<Self, ServeError> {
         report_recovery(&opened);
@@ -451,6 +419,7 @@ impl Node {
             files: Arc::clone(files),
             spawner: Arc::new(sys::ThreadSpawner),
             listen,
+            core_ports,
             recovery_ns,
             started_ns: sys::monotonic_ns(),
         };
@@ -461,7 +430,7 @@ impl Node {
             .map_err(ServeError::Thread)?;
         let (begin, begun) = channel();
         let (end, ended) = channel();
-        for ((cpu, listeners), core) in placement.into_iter().zip(listeners).zip(cores) {
+        for ((cpu, listeners), core) in placement.into_iter().zip(per_core).zip(cores) {
             let CoreParts { inbox, shard, net } = core;
             let name = format!("tskv-core-{}", net.core);
             let seat = Seat { cpu, listeners, inbox, shard, net, begin: begin.clone(), end: end.clone() };
@@ -627,7 +596,7 @@ fn stop_on_signals(shared: &Arc<Shared>) -> Result<(), ServeError> {
 /// What a core's thread is given.
 struct Seat {
     cpu: Option<usize>,
-    listeners: Vec<ListenerId>,
+    listeners: Vec<CoreListener>,
     inbox: Receiver<Control>,
     shard: Shard,
     net: Net,

@@ -6,6 +6,7 @@ use super::mailbox::Bell;
 use super::moves::{MoveBoard, MoveError, MoveMessage, MoveOrder};
 use super::pages::Cursors;
 use super::placement::{LoadBoard, PLACEMENT_CORE};
+use super::seats::Seats;
 use super::slow_log::SlowLog;
 use crate::config::{Config, Password};
 use crate::io::{BackendChoice, Files};
@@ -26,6 +27,10 @@ pub(crate) struct Shared {
     pub(crate) unit: TimeUnit,
     /// Addresses that clients connect to.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Each core's own port; empty for none.
+    pub(crate) core_ports: Vec<u16>,
+    /// Connections on each core.
+    pub(crate) seats: Seats,
     pub(crate) cursors: Cursors,
     /// To each core.
     controls: Vec<Sender<Control>>,
@@ -60,6 +65,7 @@ pub(crate) struct SharedParts {
     pub(crate) store: StoreId,
     pub(crate) unit: TimeUnit,
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) core_ports: Vec<u16>,
     pub(crate) coordinator: Sender<ToCoordinator>,
     pub(crate) bells: Arc<[Bell]>,
     pub(crate) controls: Vec<Sender<Control>>,
@@ -76,6 +82,7 @@ impl Shared {
             store,
             unit,
             listen,
+            core_ports,
             coordinator,
             bells,
             controls,
@@ -90,6 +97,7 @@ impl Shared {
             controls,
             moves: MoveBoard::new(&facts.boundaries),
             loads: LoadBoard::new(bells.len()),
+            seats: Seats::new(bells.len()),
             coordinator,
             board,
             files,
@@ -105,6 +113,7 @@ impl Shared {
             store,
             unit,
             listen,
+            core_ports,
             bells,
             started_ns,
         }

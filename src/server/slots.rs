@@ -358,7 +358,7 @@ mod tests {
     fn what_comes_after_the_end_of_a_reply_is_ignored() {
         // A scan that failed may still have chunks under way: they must not bring the daemon down.
         let (mut slots, mut output) = (Slots::default(), Output::default());
-        let header = Dialect::Native { opcode: 0, has_checksum: false, request_id: 1 };
+        let header = Dialect::Native { opcode: 0, has_checksum: false, is_forwarded: false, request_id: 1 };
         let (first, second) = (slots.open_native(header), slots.open_native(header));
         slots.complete_native(second, &mut output);
         slots.arrive(second, 0, &reply(b"late", 0, false), &mut output);
@@ -371,7 +371,7 @@ mod tests {
     fn native_replies_that_are_done_are_not_owed() {
         // Replies behind a long scan counted as owed; its connection was not read, and so was its credit not.
         let (mut slots, mut output) = (Slots::default(), Output::default());
-        let header = Dialect::Native { opcode: 0, has_checksum: false, request_id: 1 };
+        let header = Dialect::Native { opcode: 0, has_checksum: false, is_forwarded: false, request_id: 1 };
         let scan = slots.open_native(header);
         for _ in 0..10 {
             let quick = slots.open_native(header);

@@ -6,7 +6,7 @@ use crate::config::{Config, OnIoError, SyncPolicy};
 use crate::io::sim::{BackendId, Rng, SimBackend, SimClient, SimWorld};
 use crate::io::{FileLock, ListenerId};
 use crate::jobs::{Coordinator, OpenError, RetentionOptions, StoreOptions, ToCoordinator, open_store};
-use crate::server::{CoreEnd, CoreLoop, CoreParts, Knobs, NodeStart, Shared, assemble};
+use crate::server::{CoreEnd, CoreListener, CoreLoop, CoreParts, Knobs, NodeStart, Shared, assemble};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -101,13 +101,32 @@ impl Node {
         let replayed = (opened.recovery.records, u64::from(opened.recovery.torn_tails > 0));
         let started_ns = world.now().monotonic_ns;
         let spawner = world.spawner();
-        let start =
-            NodeStart { knobs, config, files, spawner, listen: Vec::new(), recovery_ns: 0, started_ns };
+        let start = NodeStart {
+            knobs,
+            config,
+            files,
+            spawner,
+            listen: Vec::new(),
+            core_ports: Vec::new(),
+            recovery_ns: 0,
+            started_ns,
+        };
         let parts = assemble(start, opened);
         let listener = world.listen();
         let seat = |(number, CoreParts { inbox, shard, net }): (usize, CoreParts)| {
             let backend = world.backend();
-            (number, backend.id(), CoreLoop::new(backend, shard, net, inbox, vec![listener], 0))
+            (
+                number,
+                backend.id(),
+                CoreLoop::new(
+                    backend,
+                    shard,
+                    net,
+                    inbox,
+                    vec![CoreListener { id: listener, is_shared: true }],
+                    0,
+                ),
+            )
         };
         let cores = parts.cores.into_iter().enumerate().map(seat).collect();
         let mut coordinator = parts.coordinator;

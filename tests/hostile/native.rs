@@ -62,7 +62,7 @@ fn ping(id: u64) -> Vec<u8> {
 /// A frame with any payload.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let header = FrameHeader { opcode, has_checksum: false, request_id: 7 };
+    let header = FrameHeader { opcode, has_checksum: false, is_forwarded: false, request_id: 7 };
     put_frame(&mut bytes, header, |out| out.extend_from_slice(payload));
     bytes
 }

@@ -11,6 +11,7 @@ mod environment;
 mod odd_starts;
 mod protection;
 mod retention;
+mod routes;
 mod serving;
 mod shards;
 mod slowlog;

@@ -73,7 +73,11 @@ impl NativeReplies {
             Response::ScanChunk { entries, last } => {
                 self.chunk(header.request_id, entries.len() as u64, last)
             }
-            Response::Pong { .. } | Response::Hello(_) | Response::Done | Response::Stats(_) => {
+            Response::Pong { .. }
+            | Response::Hello(_)
+            | Response::Done
+            | Response::Stats(_)
+            | Response::Routes(_) => {
                 debug_assert!(header.opcode != RESPONSE_BIT | Opcode::Scan as u8, "scans answer with chunks");
                 Some(Reply { id, values: 1, failed: false })
             }
@@ -111,6 +115,7 @@ mod tests {
         let header = |opcode: Opcode, request_id| FrameHeader {
             opcode: opcode as u8,
             has_checksum: false,
+            is_forwarded: false,
             request_id,
         };
         let mut bytes = Vec::new();

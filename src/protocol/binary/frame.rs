@@ -5,14 +5,15 @@
 //!      0      1  magic 0xf7: no RESP type, no letter, no TLS record
 //!      1      1  version
 //!      2      1  opcode; the top bit is set in responses
-//!      3      1  flags: 0b11 a checksum follows the payload, 0b00 none does; all others are refused
+//!      3      1  flags: 0b0011 a checksum follows the payload; 0b1100, in responses only, another core than the
+//!                connection's did the work; all others are refused
 //!      4      4  payload_bytes
 //!      8      8  request id
 //!     16      n  payload
 //!   16+n      4  crc-32 of header and payload, if flagged
 //! ```
-//! Little-endian. Golden bytes: `tests/golden/frame_*.hex`. The checksum flag takes two bits so that no single flipped
-//! bit turns a checked frame into an unchecked one. The length is compared with the limit before anything waits for
+//! Little-endian. Golden bytes: `tests/golden/frame_*.hex`. Each flag takes two bits so that no single flipped bit
+//! turns a checked frame into an unchecked one. The length is compared with the limit before anything waits for
 //! the payload, and nothing is allocated for it.
 
 use crate::encoding::{Reader, checksum};
@@ -29,7 +30,9 @@ pub const HEADER_BYTES: usize = REQUEST_ID.end;
 /// Bytes after the payload of a frame with checksum.
 pub const CHECKSUM_BYTES: usize = 4;
 /// Flags of a frame with checksum.
-pub const FLAG_CHECKSUM: u8 = 0b11;
+pub const FLAG_CHECKSUM: u8 = 0b0011;
+/// Flags of a response that came by way of another core.
+pub const FLAG_FORWARDED: u8 = 0b1100;
 /// Set in the opcode of responses.
 pub const RESPONSE_BIT: u8 = 0x80;
 
@@ -73,7 +76,7 @@ pub enum Opcode {
     Flush = 0x31,
     /// Flushes and merges everything; answered when done.
     Compact = 0x32,
-    /// Reserved: the routing table.
+    /// The routing table: which core has which keys, and its own port.
     Routes = 0x33,
     /// Moves a boundary between two shards; answered when that is over.
     Move = 0x34,
@@ -136,6 +139,8 @@ pub struct FrameHeader {
     pub opcode: u8,
     /// Whether the frame carries a checksum; its response should too.
     pub has_checksum: bool,
+    /// Of a response: another core than the connection's has the keys. Routes that led here are stale.
+    pub is_forwarded: bool,
     /// The client's choice.
     pub request_id: u64,
 }
@@ -195,7 +200,7 @@ pub fn decode_frame<'a>(buffer: &'a [u8], limits: &FrameLimits) -> Result<Framed
     match buffer {
         [magic, ..] if *magic != MAGIC => return Err(FrameError::Magic { found: *magic }),
         [_, version, ..] if *version != VERSION => return Err(FrameError::Version { found: *version }),
-        [_, _, _, flags, ..] if !matches!(*flags, 0 | FLAG_CHECKSUM) => {
+        [_, _, opcode, flags, ..] if !are_known(*opcode, *flags) => {
             return Err(FrameError::Flags { found: *flags });
         }
         _ => {}
@@ -222,12 +227,25 @@ pub fn decode_frame<'a>(buffer: &'a [u8], limits: &FrameLimits) -> Result<Framed
     Ok(Framed::Frame { header, payload: checked.get(HEADER_BYTES..).unwrap_or_default(), consumed })
 }
 
+/// Whether these are flags of this version, in a frame of this direction.
+fn are_known(opcode: u8, flags: u8) -> bool {
+    let is_response = opcode & RESPONSE_BIT != 0;
+    match flags & !FLAG_CHECKSUM {
+        0 | FLAG_FORWARDED if !matches!(flags & FLAG_CHECKSUM, 0 | FLAG_CHECKSUM) => false,
+        0 => true,
+        FLAG_FORWARDED => is_response,
+        _ => false,
+    }
+}
+
 fn read_header(buffer: &[u8]) -> Option<(FrameHeader, u32)> {
     let mut reader = Reader::new(buffer);
     let (_magic, _version) = (reader.u8().ok()?, reader.u8().ok()?);
     let (opcode, flags) = (reader.u8().ok()?, reader.u8().ok()?);
     let (payload_bytes, request_id) = (reader.u32().ok()?, reader.u64().ok()?);
-    Some((FrameHeader { opcode, has_checksum: flags == FLAG_CHECKSUM, request_id }, payload_bytes))
+    let has_checksum = flags & FLAG_CHECKSUM != 0;
+    let is_forwarded = flags & FLAG_FORWARDED != 0;
+    Some((FrameHeader { opcode, has_checksum, is_forwarded, request_id }, payload_bytes))
 }
 
 /// Appends a frame whose payload `put_payload` appends.
@@ -236,7 +254,8 @@ fn read_header(buffer: &[u8]) -> Option<(FrameHeader, u32)> {
 /// When the payload exceeds [`FRAME_BYTES_MAX`]: what is sent is bounded by those who send it.
 pub fn put_frame(out: &mut Vec<u8>, header: FrameHeader, put_payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    let flags = if header.has_checksum { FLAG_CHECKSUM } else { 0 };
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    let flags = flag(header.has_checksum, FLAG_CHECKSUM) | flag(header.is_forwarded, FLAG_FORWARDED);
     out.extend_from_slice(&[MAGIC, VERSION, header.opcode, flags]);
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&header.request_id.to_le_bytes());

@@ -17,11 +17,11 @@ mod tests;
 mod wire;
 
 pub use frame::{
-    CHECKSUM_BYTES, FLAG_CHECKSUM, FrameError, FrameHeader, FrameLimits, Framed, HEADER_BYTES, MAGIC, Opcode,
-    RESPONSE_BIT, VERSION, decode_frame, put_frame,
+    CHECKSUM_BYTES, FLAG_CHECKSUM, FLAG_FORWARDED, FrameError, FrameHeader, FrameLimits, Framed,
+    HEADER_BYTES, MAGIC, Opcode, RESPONSE_BIT, VERSION, decode_frame, put_frame,
 };
 pub use request::{PayloadError, Request, RequestLimits, decode_request, encode_request};
 pub use response::{
-    Hello, Response, ScanEntry, Status, decode_response, encode_failure, encode_fatal, encode_reply,
+    Hello, Response, Route, ScanEntry, Status, decode_response, encode_failure, encode_fatal, encode_reply,
     encode_response, status_of,
 };

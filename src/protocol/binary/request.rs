@@ -104,6 +104,8 @@ pub enum PayloadError {
     Opcode { found: u8 },
     /// Text that is not UTF-8.
     Text { what: &'static str },
+    /// Routes that do not begin with the first key, or do not ascend.
+    Routes,
 }
 
 impl fmt::Display for PayloadError {
@@ -118,6 +120,7 @@ impl fmt::Display for PayloadError {
             Self::BucketEmpty => f.write_str("a bucket needs a width above 0"),
             Self::Opcode { found } => write!(f, "opcode {found:#04x} is not known"),
             Self::Text { what } => write!(f, "{what} is not UTF-8"),
+            Self::Routes => f.write_str("the routes do not ascend from the first key"),
         }
     }
 }
@@ -287,7 +290,8 @@ fn credit(reader: &mut Reader<'_>) -> Result<u32, PayloadError> {
 /// # Panics
 /// On a command that the native protocol does not carry, and on a frame beyond [`crate::limits::FRAME_BYTES_MAX`].
 pub fn encode_request(out: &mut Vec<u8>, request_id: u64, has_checksum: bool, request: &Request<'_>) {
-    let header = FrameHeader { opcode: opcode_of(request) as u8, has_checksum, request_id };
+    let header =
+        FrameHeader { opcode: opcode_of(request) as u8, has_checksum, is_forwarded: false, request_id };
     put_frame(out, header, |out| match request {
         Request::Ping { payload } => out.extend_from_slice(payload),
         Request::Hello { client } => put_bytes(out, client),

@@ -9,6 +9,7 @@
 //!   run       series (bytes), slot class u8, value type u8, count varint, count times i64 (class time only),
 //!             count values without their type
 //! STATS       count varint, count times name (bytes), value (bytes)
+//! ROUTES      count varint, count times first key (bytes), port u16; ascending keys, the first is empty
 //! FATAL       never has status 0
 //! ```
 //! A run shares series, class and type, so a sample costs 16 bytes.
@@ -102,6 +103,15 @@ pub struct Hello<'a> {
 /// One entry of a scan: series, slot, value.
 pub type ScanEntry<'a> = (&'a [u8], Slot, Value<'a>);
 
+/// Where the keys from one on are served, up to the next route's first key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route<'a> {
+    /// First key; empty for the first route.
+    pub first_key: &'a [u8],
+    /// The owner's own port, on whatever host the client reached; 0 where it has none.
+    pub port: u16,
+}
+
 /// One response.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response<'a> {
@@ -119,6 +129,8 @@ pub enum Response<'a> {
     ScanChunk { entries: Vec<ScanEntry<'a>>, last: bool },
     /// To STATS: names and values.
     Stats(Vec<(&'a str, &'a str)>),
+    /// To ROUTES: at least one, ascending.
+    Routes(Vec<Route<'a>>),
 }
 
 /// The status of a failed command.
@@ -151,7 +163,8 @@ pub fn encode_failure(out: &mut Vec<u8>, request: &FrameHeader, status: Status, 
 
 /// Appends the last frame of a connection whose peer sent no frame.
 pub fn encode_fatal(out: &mut Vec<u8>, error: &FrameError) {
-    let request = FrameHeader { opcode: Opcode::Fatal as u8, has_checksum: false, request_id: 0 };
+    let opcode = Opcode::Fatal as u8;
+    let request = FrameHeader { opcode, has_checksum: false, is_forwarded: false, request_id: 0 };
     encode_failure(out, &request, Status::BadFrame, &error.to_string());
 }
 
@@ -228,6 +241,13 @@ fn put_success(out: &mut Vec<u8>, response: &Response<'_>) {
                 put_bytes(out, value.as_bytes());
             }
         }
+        Response::Routes(routes) => {
+            put_varint(out, routes.len() as u64);
+            for route in routes {
+                put_bytes(out, route.first_key);
+                out.extend_from_slice(&route.port.to_le_bytes());
+            }
+        }
         Response::Failure { .. } | Response::ScanChunk { .. } => {
             unreachable!("encoded by encode_response")
         }
@@ -277,7 +297,7 @@ pub fn decode_response<'a>(header: &FrameHeader, payload: &'a [u8]) -> Result<Re
         return Ok(Response::Failure { status: Status::from_byte(status), message });
     }
     let response = match opcode.ok_or(unknown)? {
-        Opcode::Fatal | Opcode::ScanCredit | Opcode::ScanCancel | Opcode::Routes => return Err(unknown),
+        Opcode::Fatal | Opcode::ScanCredit | Opcode::ScanCancel => return Err(unknown),
         Opcode::Ping => Response::Pong { payload: reader.take(reader.left())? },
         Opcode::Hello => Response::Hello(hello(&mut reader)?),
         Opcode::GetAt | Opcode::GetNewest => Response::Sample(match flag(&mut reader, "found")? {
@@ -286,6 +306,7 @@ pub fn decode_response<'a>(header: &FrameHeader, payload: &'a [u8]) -> Result<Re
         }),
         Opcode::Scan => chunk(&mut reader)?,
         Opcode::Stats => stats(&mut reader)?,
+        Opcode::Routes => routes(&mut reader)?,
         Opcode::Auth
         | Opcode::Put
         | Opcode::PutBatch
@@ -323,6 +344,20 @@ fn stats<'a>(reader: &mut Reader<'a>) -> Result<Response<'a>, PayloadError> {
         pairs.push((text(reader, "name")?, text(reader, "value")?));
     }
     Ok(Response::Stats(pairs))
+}
+
+fn routes<'a>(reader: &mut Reader<'a>) -> Result<Response<'a>, PayloadError> {
+    // A route takes three bytes at least.
+    let count = reader.count(reader.left() / 3)?;
+    let mut routes: Vec<Route<'a>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        routes.push(Route { first_key: reader.prefixed()?, port: reader.u16()? });
+    }
+    let ascend = routes.is_sorted_by(|a, b| a.first_key < b.first_key);
+    if !ascend || routes.first().is_none_or(|route| !route.first_key.is_empty()) {
+        return Err(PayloadError::Routes);
+    }
+    Ok(Response::Routes(routes))
 }
 
 fn chunk<'a>(reader: &mut Reader<'a>) -> Result<Response<'a>, PayloadError> {

@@ -93,6 +93,7 @@ fn responses() -> Vec<(&'static str, Opcode, Response<'static>)> {
         (b"b", Slot::Time(3), Value::I64(8)),
         (b"b", Slot::Time(4), Value::Bytes(b"")),
     ];
+    let routes = [Route { first_key: b"", port: 9001 }, Route { first_key: b"m", port: 0 }];
     let refused = Response::Failure { status: Status::Busy, message: "try again" };
     vec![
         ("pong", Opcode::Ping, Response::Pong { payload: b"hi" }),
@@ -106,6 +107,9 @@ fn responses() -> Vec<(&'static str, Opcode, Response<'static>)> {
         ("last_chunk", Opcode::Scan, Response::ScanChunk { entries: vec![], last: true }),
         ("stats", Opcode::Stats, Response::Stats(vec![("puts", "3"), ("backend", "epoll")])),
         ("compact_done", Opcode::Compact, Response::Done),
+        ("routes", Opcode::Routes, Response::Routes(routes.to_vec())),
+        ("forwarded_sample", Opcode::GetAt, Response::Sample(Some((1, Value::F64(1.0))))),
+        ("forwarded_put_done", Opcode::Put, Response::Done),
     ]
 }
 
@@ -156,7 +160,12 @@ fn responses_match_their_golden_bytes_both_ways() {
     // As for requests: clients outlive servers.
     let mut known = golden(RESPONSES);
     for (id, (name, opcode, response)) in (1..).zip(responses()) {
-        let request = FrameHeader { opcode: opcode as u8, has_checksum: id % 2 == 0, request_id: id };
+        let request = FrameHeader {
+            opcode: opcode as u8,
+            has_checksum: id % 2 == 0,
+            is_forwarded: name.starts_with("forwarded"),
+            request_id: id,
+        };
         let mut encoded = Vec::new();
         encode_response(&mut encoded, &request, &response);
         let (golden_name, bytes) =
@@ -171,7 +180,8 @@ fn responses_match_their_golden_bytes_both_ways() {
 #[test]
 fn shard_replies_become_responses() {
     // A reply encoded as another's shape reads as data that was never stored.
-    let request = FrameHeader { opcode: Opcode::Scan as u8, has_checksum: false, request_id: 9 };
+    let request =
+        FrameHeader { opcode: Opcode::Scan as u8, has_checksum: false, is_forwarded: false, request_id: 9 };
     let entries: [ScanEntry<'_>; 1] = [(b"s", Slot::Time(1), Value::I64(1))];
     let cases = [
         (Reply::Ok, Response::ScanChunk { entries: vec![], last: false }, 0x10),
@@ -223,7 +233,7 @@ fn frames_cut_anywhere_are_incomplete_and_say_how_much_is_needed() {
 fn no_flipped_bit_passes_a_checksum() {
     // The checksum is asked for by those who do not trust the way; one bit must not get through.
     for (name, bytes) in golden(REQUESTS).chain(golden(RESPONSES)) {
-        let has_checksum = bytes[3] == FLAG_CHECKSUM;
+        let has_checksum = bytes[3] & FLAG_CHECKSUM == FLAG_CHECKSUM;
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
@@ -301,6 +311,12 @@ fn other_protocols_and_versions_are_refused_at_their_first_bytes() {
     for found in (1..=255).filter(|flags| *flags != FLAG_CHECKSUM) {
         assert_eq!(decode_frame(&[MAGIC, VERSION, 1, found], &LIMITS), Err(FrameError::Flags { found }));
     }
+    // Only an answer can have come by way of another core.
+    let of_responses = [0, FLAG_CHECKSUM, FLAG_FORWARDED, FLAG_CHECKSUM | FLAG_FORWARDED];
+    for found in (0..=255).filter(|flags| !of_responses.contains(flags)) {
+        let start = [MAGIC, VERSION, 1 | RESPONSE_BIT, found];
+        assert_eq!(decode_frame(&start, &LIMITS), Err(FrameError::Flags { found }));
+    }
     let mut out = Vec::new();
     encode_fatal(&mut out, &FrameError::Version { found: 9 });
     let (header, payload) = frame(&out);
@@ -377,12 +393,13 @@ fn hostile_payloads_fail_their_request() {
         ("ping too long", Opcode::Ping, vec![0; 1025]),
     ];
     for (name, opcode, payload) in refused {
-        let header = FrameHeader { opcode: opcode as u8, has_checksum: false, request_id: 1 };
+        let header =
+            FrameHeader { opcode: opcode as u8, has_checksum: false, is_forwarded: false, request_id: 1 };
         let outcome = decode_request(&header, &payload, &RequestLimits::default());
         assert!(outcome.is_err(), "{name}: {outcome:?}");
     }
     for opcode in (0..=255u8).filter(|byte| Opcode::from_byte(*byte).is_none_or(|o| o == Opcode::Fatal)) {
-        let header = FrameHeader { opcode, has_checksum: false, request_id: 1 };
+        let header = FrameHeader { opcode, has_checksum: false, is_forwarded: false, request_id: 1 };
         let outcome = decode_request(&header, &[], &RequestLimits::default());
         assert_eq!(outcome, Err(PayloadError::Opcode { found: opcode }));
     }
@@ -423,8 +440,12 @@ fn what_lies_just_within_the_limits_is_taken() {
 #[test]
 fn hostile_responses_cost_no_more_than_their_bytes() {
     // A server gone wrong must not take its clients' memory: one declared count, no entries.
-    let header =
-        FrameHeader { opcode: Opcode::Scan as u8 | RESPONSE_BIT, has_checksum: false, request_id: 1 };
+    let header = FrameHeader {
+        opcode: Opcode::Scan as u8 | RESPONSE_BIT,
+        has_checksum: false,
+        is_forwarded: false,
+        request_id: 1,
+    };
     let mut run = vec![0, 0, 1, b's', 2, 1];
     put_varint(&mut run, 1 << 24);
     assert!(decode_response(&header, &run).is_err());
@@ -446,7 +467,7 @@ proptest! {
         payload in proptest::collection::vec(prop_oneof![0u8..6, any::<u8>()], 0..60),
     ) {
         // Two payloads with one meaning are two checksums, two sizes, and one of them untested.
-        let header = FrameHeader { opcode, has_checksum: false, request_id: 3 };
+        let header = FrameHeader { opcode, has_checksum: false, is_forwarded: false, request_id: 3 };
         if let Ok(request) = decode_request(&header, &payload, &RequestLimits::default()) {
             let mut bytes = Vec::new();
             encode_request(&mut bytes, 3, false, &request);

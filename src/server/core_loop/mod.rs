@@ -10,6 +10,7 @@ mod log_watch;
 mod moving;
 mod sockets;
 
+use super::bind::CoreListener;
 use super::blame::LogTimes;
 use super::clients::client_lines;
 use super::connection::Closing;
@@ -23,7 +24,7 @@ use super::shared::Shared;
 use super::tokens::Work;
 use crate::buffer::AlignedBuf;
 use crate::config::OnIoError;
-use crate::io::{Backend, Completion, Errno, ListenerId, Now, Op, OpBuf, Outcome, Wait};
+use crate::io::{Backend, Completion, Errno, Now, Op, OpBuf, Outcome, SocketId, Wait};
 use crate::jobs::{FlushRequest, ToCoordinator, ToShard};
 use crate::limits::TURN_BUDGET_NS;
 use crate::model::{ConnectionId, Dialect, Lsn, OperationId};
@@ -33,6 +34,7 @@ use block_reads::BlockReads;
 use log_watch::LogWatch;
 use moving::Moving;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
@@ -54,6 +56,8 @@ pub(crate) enum Control {
     Shard(ToShard),
     /// From another core, or whoever decides: about keys that move.
     Move(MoveMessage),
+    /// A connection that another core has accepted, and that has a seat here.
+    Adopt { socket: SocketId, peer: Option<SocketAddr> },
     /// A reply to an operation of this core's connections that the coordinator worked on.
     Done { operation: crate::model::OperationId, error: Option<String> },
 }
@@ -75,7 +79,7 @@ pub(crate) struct CoreLoop<B: Backend> {
     pub(super) shard: Shard,
     pub(super) net: Net,
     control: Receiver<Control>,
-    listeners: Vec<ListenerId>,
+    listeners: Vec<CoreListener>,
     completions: Vec<Completion>,
     arrivals: Vec<Arrival>,
     ready: VecDeque<ConnectionId>,
@@ -118,12 +122,12 @@ impl<B: Backend> CoreLoop<B> {
         shard: Shard,
         net: Net,
         control: Receiver<Control>,
-        listeners: Vec<ListenerId>,
+        listeners: Vec<CoreListener>,
         spin_ns: u64,
     ) -> Self {
         net.mailboxes.own_bell().set_waker(backend.waker());
         for (number, listener) in (0u32..).zip(&listeners) {
-            backend.submit(Work::Accept(number).token(), Op::Accept { listener: *listener });
+            backend.submit(Work::Accept(number).token(), Op::Accept { listener: listener.id });
         }
         let now = backend.now();
         Self {
@@ -296,6 +300,7 @@ impl<B: Backend> CoreLoop<B> {
             match self.control.try_recv() {
                 Ok(Control::Shard(message)) => self.shard_message(message),
                 Ok(Control::Move(message)) => self.move_message(message),
+                Ok(Control::Adopt { socket, peer }) => self.welcome(socket, peer),
                 Ok(Control::Done { operation, error }) => self.desk().admin_done(operation, error),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
@@ -544,7 +549,7 @@ impl<B: Backend> CoreLoop<B> {
         if self.accept_retry_ns.is_some_and(|due| due <= self.now.monotonic_ns) {
             self.accept_retry_ns = None;
             for number in std::mem::take(&mut self.accepts_ended) {
-                let listener = self.listeners[number as usize];
+                let listener = self.listeners[number as usize].id;
                 self.backend.submit(Work::Accept(number).token(), Op::Accept { listener });
             }
         }

@@ -3,7 +3,7 @@
 //! A connection stays until all its operations have completed. It is paused (nothing is received) while its replies
 //! pile up, and dropped when it takes none of them for too long.
 
-use super::CoreLoop;
+use super::{Control, CoreLoop};
 use crate::io::{Backend, Completion, Op, OpBuf, Outcome, SocketId};
 use crate::limits::{OUTPUT_BYTES_PAUSE, RECEIVE_BYTES, REQUEST_DEADLINE_NS};
 use crate::model::ConnectionId;
@@ -27,7 +27,7 @@ impl<B: Backend> CoreLoop<B> {
 
     pub(super) fn accepted(&mut self, listener: u32, completion: &Completion) {
         match completion.result {
-            Ok(Outcome::Accepted { socket, peer }) => self.welcome(socket, peer),
+            Ok(Outcome::Accepted { socket, peer }) => self.seat(listener, socket, peer),
             Ok(_) => {}
             Err(errno) if self.closing_since_ns.is_none() => {
                 log::warn!("core {}: accepting connections failed, trying again: {errno}", self.net.core);
@@ -40,6 +40,21 @@ impl<B: Backend> CoreLoop<B> {
         }
     }
 
+    /// Keeps a new connection, or gives it to a core that has fewer.
+    fn seat(&mut self, listener: u32, socket: SocketId, peer: Option<SocketAddr>) {
+        let core = self.net.core;
+        let is_shared = self.listeners.get(listener as usize).is_some_and(|listener| listener.is_shared);
+        if !is_shared {
+            self.shared.seats.take_at(core);
+            return self.welcome(socket, peer);
+        }
+        match self.shared.seats.take(core) {
+            seat if seat == core => self.welcome(socket, peer),
+            seat => self.shared.tell_core(seat, Control::Adopt { socket, peer }),
+        }
+    }
+
+    /// Begins to serve a connection that has a seat here.
     pub(super) fn welcome(&mut self, socket: SocketId, peer: Option<SocketAddr>) {
         self.net.metrics.net.connections_accepted += 1;
         let is_admitted = self.shared.admit_client();
@@ -247,6 +262,7 @@ impl<B: Backend> CoreLoop<B> {
             if connection.is_admitted {
                 self.shared.release_client();
             }
+            self.shared.seats.leave(id.core);
             self.net.connections.remove(id);
             self.net.metrics.net.connections_open = self.net.connections.count() as u64;
         }
