@@ -1,12 +1,13 @@
 //! The command line's shape and help. The settings of `serve` come from `config::FLAGS`, not from here.
 
 use super::bench::{BENCH_HELP, BenchArgs};
-use crate::config::FLAGS;
+use crate::config::{FLAGS, parse_duration};
 use crate::model::{TimeUnit, ValueType};
 use clap::{Arg, ArgAction, ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A crash-safe time-series key-value store.
 #[derive(Debug, Parser)]
@@ -87,6 +88,16 @@ up when those under way on them take longer than 50 ms, or a log has failed; not
 then, and it may be tried again."
     )]
     Shards(ShardsArgs),
+    /// Watch the shards and the hottest series, live
+    #[command(after_help = "Examples:
+  tskv top                                once a second until Ctrl-C
+  tskv top -n 1                           one second's figures, for a script
+  tskv top --interval 5s
+
+A shard is one core's range of keys. A series that has most of a shard's operations cannot be split: it
+is one core's worth (--series-rate-limit of the daemon holds it to a rate). Rates of series are those of
+the daemon's last whole window of five seconds, taken from a sample: at least so much.")]
+    Top(TopArgs),
     /// Show slow requests and where their time went
     #[command(after_help = "Examples:
   tskv slowlog                            the last ten, newest first
@@ -329,6 +340,18 @@ pub(super) struct StatsArgs {
     /// Print name=value a line, for programs
     #[arg(long)]
     pub(super) fields: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TopArgs {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    /// Time between two looks
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    pub(super) interval: Duration,
+    /// Looks; without it, until interrupted
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -26,6 +26,7 @@ pub mod serve;
 mod shards;
 mod simulate;
 mod slowlog;
+mod top;
 
 pub use args::ServeArgs;
 
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => keys::scan(&args),
         Command::Stats(args) => keys::stats(&args),
         Command::Shards(args) => shards::shards(&args),
+        Command::Top(args) => top::run(&args),
         Command::Slowlog(args) => slowlog::run(&args),
         Command::Flush(connect) => keys::flush(&connect),
         Command::Compact(connect) => keys::compact(&connect),

@@ -288,6 +288,26 @@ pub const FLAGS: &[Flag] = &[
         },
     },
     Flag {
+        name: "series-rate-limit",
+        value_name: "N|off",
+        default: "off",
+        help: "Requests a second on one series; more are refused with BUSY: a hot series takes a whole core, and this \
+               keeps the rest of the core's keys served. A batch counts once for each series in it",
+        repeatable: false,
+        set: |config, values| {
+            config.series_rate_limit = match first(values) {
+                "off" => None,
+                text => {
+                    let mut limit = 0;
+                    set_number(&mut limit, text, 1, 100_000_000)
+                        .map_err(|reason| format!("{reason}, or off"))?;
+                    Some(limit)
+                }
+            };
+            Ok(())
+        },
+    },
+    Flag {
         name: "spin",
         value_name: "DURATION",
         default: "",

@@ -73,6 +73,8 @@ pub struct Config {
     pub core_ports: CorePorts,
     /// Boundaries between shards follow the load.
     pub rebalance: bool,
+    /// Commands a second on one series; `None` for any number.
+    pub series_rate_limit: Option<u32>,
     /// How long an idle core polls before it sleeps. `None`: tskv chooses.
     pub spin: Option<Duration>,
     /// What happens after a failed write or sync of the WAL.
@@ -117,6 +119,7 @@ impl Default for Config {
             core_ports: CorePorts::Off,
             spin: None,
             rebalance: false,
+            series_rate_limit: None,
             on_io_error: OnIoError::Exit,
             max_output_bytes: limits::OUTPUT_BYTES_MAX,
             max_query_memory: 512 << 20,

@@ -133,6 +133,8 @@ pub trait Backend {
     fn name(&self) -> &'static str;
     /// Reads the clocks.
     fn now(&self) -> Now;
+    /// CPU time that the calling thread has used, in nanoseconds; 0 where there is no such thing.
+    fn cpu_ns(&self) -> u64;
     /// Starts an operation. May defer it to the next `poll`.
     fn submit(&mut self, token: Token, op: Op);
     /// Passes on what was submitted, waits as told, appends what completed to `completions`.

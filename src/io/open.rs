@@ -204,6 +204,9 @@ impl Backend for AnyBackend {
     fn now(&self) -> Now {
         either!(self, backend => backend.now())
     }
+    fn cpu_ns(&self) -> u64 {
+        either!(self, backend => backend.cpu_ns())
+    }
     fn submit(&mut self, token: Token, op: Op) {
         either!(self, backend => backend.submit(token, op));
     }

@@ -2,6 +2,8 @@
 
 use super::latency::{Latencies, RecentLatencies};
 use super::phases::PhaseTotals;
+use crate::model::HotList;
+use std::sync::Arc;
 
 /// Everything that one core counts. Fields are totals since start unless their group says "now".
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct CoreMetrics {
     pub latencies: Latencies,
     /// Where their time went.
     pub phases: PhaseTotals,
+    /// The series that took most of late; set, not incremented.
+    pub hot: Arc<HotList>,
 }
 
 impl CoreMetrics {
@@ -41,6 +45,7 @@ impl CoreMetrics {
             shard: self.shard,
             totals: self.latencies.totals(),
             phases: self.phases,
+            hot: Arc::clone(&self.hot),
             recent: self.latencies.recent(now_ns),
         }
     }
@@ -65,6 +70,8 @@ pub struct CoreSnapshot {
     pub turns: LoopCounters,
     /// See [`CoreMetrics::shard`].
     pub shard: ShardGauges,
+    /// See [`CoreMetrics::hot`].
+    pub hot: Arc<HotList>,
     pub(super) totals: super::latency::LatencyTotals,
     pub(super) phases: PhaseTotals,
     pub(super) recent: RecentLatencies,
@@ -151,6 +158,8 @@ pub struct StallCounters {
     pub wal: u64,
     /// Writes refused because the disk is full.
     pub disk_full: u64,
+    /// Requests refused because their series had too many.
+    pub series_rate: u64,
     /// Requests that waited for room in another core's mailbox.
     pub mailbox: u64,
 }

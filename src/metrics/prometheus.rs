@@ -8,6 +8,7 @@ use super::latency::{
 };
 use super::phases::{Phase, PhaseTotals};
 use super::{CoreSnapshot, StoreSnapshot};
+use crate::model::{HotList, HotSeries};
 use std::fmt::Display;
 use std::fmt::Write;
 
@@ -96,10 +97,11 @@ fn log_and_tables(page: &mut Page, cores: &[CoreSnapshot], store: &StoreSnapshot
 }
 
 fn stalls(page: &mut Page, cores: &[CoreSnapshot]) {
-    let causes: [(&str, Pick); 4] = [
+    let causes: [(&str, Pick); 5] = [
         ("memtable", |c| c.stalls.memtable),
         ("wal", |c| c.stalls.wal),
         ("disk_full", |c| c.stalls.disk_full),
+        ("series_rate", |c| c.stalls.series_rate),
         ("mailbox", |c| c.stalls.mailbox),
     ];
     page.family("stalls_total", "counter", "Requests that were refused or had to wait, by cause.");
@@ -155,10 +157,36 @@ fn per_shard(page: &mut Page, cores: &[CoreSnapshot], store: &StoreSnapshot) {
         let shard = core.core.to_string();
         page.sample("log_wait_seconds", &[("shard", &shard)], core.shard.log_wait_ns as f64 / 1e9);
     }
+    page.family("shard_moves_total", "counter", "Moves of boundaries between shards, by how they ended.");
+    for (outcome, count) in [("done", store.moves_done), ("given_up", store.moves_given_up)] {
+        page.sample("shard_moves_total", &[("outcome", outcome)], count);
+    }
+    hot_series(page, cores);
     page.family("shard_start_info", "gauge", "First key of each shard but the first.");
     for (index, key) in store.boundaries.iter().enumerate() {
         let (shard, key) = ((index + 1).to_string(), key.escape_ascii().to_string());
         page.sample("shard_start_info", &[("shard", &shard), ("key", &key)], 1);
+    }
+}
+
+/// A few series of each shard, as they were in the last whole window.
+fn hot_series(page: &mut Page, cores: &[CoreSnapshot]) {
+    type List = fn(&HotList) -> &[HotSeries];
+    let lists: [(&str, &str, List); 2] = [
+        ("operations", "Operations a second on the hottest series of each shard.", |hot| &hot.by_operations),
+        ("bytes", "Bytes of values a second of the series of each shard that have most.", |hot| {
+            &hot.by_bytes
+        }),
+    ];
+    for (unit, help, list) in lists {
+        let name = format!("hot_series_{unit}_per_second");
+        page.family(&name, "gauge", help);
+        for core in cores {
+            for hot in list(&core.hot) {
+                let (shard, series) = (core.core.to_string(), hot.series.escape_ascii().to_string());
+                page.sample(&name, &[("shard", &shard), ("series", &series)], hot.per_second);
+            }
+        }
     }
 }
 

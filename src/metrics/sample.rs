@@ -3,6 +3,8 @@
 use super::latency::RequestKind;
 use super::phases::PhaseTimes;
 use super::{CoreMetrics, CoreSnapshot, StoreSnapshot};
+use crate::model::{HotList, HotSeries};
+use std::sync::Arc;
 
 pub(super) fn cores() -> Vec<CoreSnapshot> {
     let mut metrics = CoreMetrics::default();
@@ -18,6 +20,11 @@ pub(super) fn cores() -> Vec<CoreSnapshot> {
     metrics.latencies.record(RequestKind::Put, 120_000, 1, 0);
     metrics.phases.record(&PhaseTimes([10_000, 110_000, 0, 0, 5_000]), 3);
     metrics.latencies.record(RequestKind::Get, 20_000, 1, 0);
+    let hot = |series: &[u8], per_second| HotSeries { series: series.into(), per_second };
+    metrics.hot = Arc::new(HotList {
+        by_operations: vec![hot(b"cpu\"\n", 900), hot(b"mem", 80)],
+        by_bytes: vec![hot(b"log", 5_000_000)],
+    });
     vec![metrics.snapshot(0, 0), metrics.snapshot(1, 0)]
 }
 

@@ -2,6 +2,7 @@
 
 use super::latency::{RecentLatencies, quantile_seconds};
 use super::{CoreSnapshot, StoreSnapshot};
+use crate::model::{HotList, HotSeries};
 use hdrhistogram::Histogram;
 use std::fmt::Write;
 
@@ -91,9 +92,54 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
                 ("delete", sum(|c| c.requests.delete)),
                 ("total_error_replies", sum(|c| c.requests.errors)),
                 ("forwarded", sum(|c| c.requests.forwarded)),
+                ("shard_moves", store.moves_done.to_string()),
+                ("refused_series_rate", sum(|c| c.stalls.series_rate)),
             ],
         ),
+        section("Hot", hot_fields(cores)),
     ]
+}
+
+/// The hottest series of all cores, hottest first: `shard=N,per_second=N,series=KEY`, the key last and escaped.
+fn hot_fields(cores: &[CoreSnapshot]) -> Vec<(&'static str, String)> {
+    let operations = ranked(cores, |hot| &hot.by_operations).into_iter();
+    let bytes = ranked(cores, |hot| &hot.by_bytes).into_iter();
+    HOT_OPERATIONS.into_iter().zip(operations).chain(HOT_BYTES.into_iter().zip(bytes)).collect()
+}
+
+const HOT_OPERATIONS: [&str; 10] = [
+    "hot_operations_0",
+    "hot_operations_1",
+    "hot_operations_2",
+    "hot_operations_3",
+    "hot_operations_4",
+    "hot_operations_5",
+    "hot_operations_6",
+    "hot_operations_7",
+    "hot_operations_8",
+    "hot_operations_9",
+];
+const HOT_BYTES: [&str; 10] = [
+    "hot_bytes_0",
+    "hot_bytes_1",
+    "hot_bytes_2",
+    "hot_bytes_3",
+    "hot_bytes_4",
+    "hot_bytes_5",
+    "hot_bytes_6",
+    "hot_bytes_7",
+    "hot_bytes_8",
+    "hot_bytes_9",
+];
+
+fn ranked(cores: &[CoreSnapshot], list: fn(&HotList) -> &[HotSeries]) -> Vec<String> {
+    let mut all: Vec<(u16, &HotSeries)> =
+        cores.iter().flat_map(|core| list(&core.hot).iter().map(|hot| (core.core, hot))).collect();
+    all.sort_by(|a, b| b.1.per_second.cmp(&a.1.per_second).then(a.1.series.cmp(&b.1.series)));
+    let line = |(shard, hot): &(u16, &HotSeries)| {
+        format!("shard={shard},per_second={},series={}", hot.per_second, hot.series.escape_ascii())
+    };
+    all.iter().map(line).collect()
 }
 
 /// Of all cores, the longest that a log write under way has waited for the disk.

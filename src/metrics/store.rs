@@ -23,6 +23,10 @@ pub struct StoreSnapshot {
     pub listen: Vec<String>,
     /// First key of each shard but the first.
     pub boundaries: Vec<Box<[u8]>>,
+    /// Moves of boundaries that were made, and those that were given up.
+    pub moves_done: u64,
+    /// See above.
+    pub moves_given_up: u64,
     /// Live tables.
     pub sstable_files: u64,
     /// Bytes of them.

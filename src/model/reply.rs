@@ -106,6 +106,8 @@ pub enum ReplyError<'a> {
     NotNumeric,
     /// Writes arrive faster than the disk takes them; try again.
     Busy,
+    /// Its series has had as many commands as it may in this second.
+    SeriesRate { per_second: u32 },
     /// The disk is full; reads and deletes go on.
     NoSpace,
     /// No log segment or table can be made, for another reason than a full disk; it is tried on, and nothing was done.
@@ -138,6 +140,9 @@ impl fmt::Display for ReplyError<'_> {
             Self::Expired => f.write_str("TSDB: Timestamp is older than retention"),
             Self::NotNumeric => f.write_str("TSDB: the series holds byte values, which have no number"),
             Self::Busy => f.write_str("writes arrive faster than the disk takes them, try again"),
+            Self::SeriesRate { per_second } => {
+                write!(f, "the series has more than {per_second} requests a second (--series-rate-limit), try again")
+            }
             Self::NoSpace => f.write_str("the disk is full, writes are refused until there is space"),
             Self::DiskFails => f.write_str(
                 "the disk takes no new log segment or table, writes are refused until it does; the server's log \

@@ -294,7 +294,8 @@ impl Desk<'_> {
         self.net.shared.publish(self.net.core, own);
         let (cores, facts) = (self.net.shared.snapshots(), self.net.shared.facts(self.now.monotonic_ns));
         let mut pairs = metrics::stat_pairs(&cores, &facts);
-        pairs.extend(shard_pairs(&cores, &self.net.shared.moves, self.now.monotonic_ns));
+        let moves = &self.net.shared.moves;
+        pairs.extend(shard_pairs(&cores, self.shard.version().tables(), moves, self.now.monotonic_ns));
         let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.respond(id, header, &Response::Stats(pairs));
     }

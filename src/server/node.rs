@@ -523,6 +523,7 @@ fn shard_options(
         wal_segment_bytes: config.wal_segment_bytes,
         cache_bytes: config.cache_bytes_of(None, usize::from(router.shards())),
         seqno_start,
+        series_rate_limit: config.series_rate_limit,
     }
 }
 

@@ -192,6 +192,7 @@ impl Shared {
         facts.retention_dropped_tables = jobs.retention_dropped_tables_total;
         facts.retention_next_drop_bytes = jobs.retention_next_drop_bytes;
         facts.retention_next_drop_seconds = jobs.retention_next_drop_seconds;
+        (facts.moves_done, facts.moves_given_up) = self.moves.counts();
         facts.slow_requests = self.slow_log.count();
         facts.disk_full = jobs.out_of_space;
         facts.disk_free_bytes = self.files.bytes_free().unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use crate::metrics::CoreMetrics;
 use crate::shard::Shard;
+use std::sync::Arc;
 
 /// Brings the counters up to date.
 pub(crate) fn gather(metrics: &mut CoreMetrics, shard: &Shard) {
@@ -19,5 +20,7 @@ pub(crate) fn gather(metrics: &mut CoreMetrics, shard: &Shard) {
     metrics.shard.wal_segments = gauges.wal_segments;
     metrics.shard.poisoned = u64::from(shard.is_poisoned());
     metrics.stalls.memtable = counters.stalls;
+    metrics.hot = Arc::clone(shard.hot_series());
+    metrics.stalls.series_rate = counters.refused_series_rate;
     metrics.stalls.disk_full = counters.refused_disk_full;
 }

@@ -18,12 +18,15 @@ mod block_cache;
 mod effect;
 mod event;
 mod handover;
+mod hot_series;
 mod load_sample;
 mod operations;
 mod park;
 mod point;
 mod range;
+mod rate_limit;
 mod read;
+mod sampler;
 mod scan;
 mod series;
 #[cfg(test)]
@@ -35,7 +38,7 @@ pub use event::{Event, Shortage};
 pub use handover::{Handover, Leave, TakeOver};
 
 use crate::limits::MEMTABLES_FROZEN_MAX;
-use crate::model::{Command, KeyRange, Lsn, ReplyError, SegmentSeq, Seqno};
+use crate::model::{Command, HotList, KeyRange, Lsn, ReplyError, SegmentSeq, Seqno};
 use crate::storage::memtable::Memtable;
 use crate::storage::read::{BlockRef, NewestSearch, Scratch};
 use crate::storage::sstable::TableError;
@@ -44,8 +47,10 @@ use crate::storage::wal::{StreamOptions, StreamWriter, SyncPolicy, WalIo};
 use crate::teeth::{Bug, planted};
 use block_cache::BlockCache;
 use handover::{Leaving, Lent};
+use hot_series::HotSeriesMeter;
 use load_sample::LoadSample;
 use park::{ParkId, ParkState, Parking};
+use rate_limit::RateLimit;
 use read::{Capture, Flights, Pins};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -69,6 +74,8 @@ pub struct ShardOptions {
     pub cache_bytes: u64,
     /// Above every seqno of the store.
     pub seqno_start: Seqno,
+    /// Commands a second on one series; `None` for any number.
+    pub series_rate_limit: Option<u32>,
 }
 
 /// Counts since the start.
@@ -88,6 +95,8 @@ pub struct ShardCounters {
     pub stalls: u64,
     /// Writes refused because the disk is full.
     pub refused_disk_full: u64,
+    /// Commands refused because their series had too many.
+    pub refused_series_rate: u64,
     /// Table lookups that a Bloom filter ended.
     pub bloom_negative: u64,
 }
@@ -181,6 +190,8 @@ pub struct Shard {
     freeze_waiters: VecDeque<(u64, u64)>,
     counters: ShardCounters,
     load: LoadSample,
+    hot: HotSeriesMeter,
+    rate_limit: Option<RateLimit>,
     /// Space that lookups decode into.
     scratch: Scratch,
 }
@@ -264,6 +275,8 @@ impl Shard {
             freeze_waiters: VecDeque::new(),
             counters: ShardCounters::default(),
             load: LoadSample::default(),
+            hot: HotSeriesMeter::default(),
+            rate_limit: options.series_rate_limit.map(RateLimit::new),
             scratch: Scratch::default(),
             options,
         }
@@ -315,6 +328,7 @@ impl Shard {
             Event::Maintain => {
                 self.expire_stalled(now_ns, fx);
                 self.expire_scans(now_ns, fx);
+                self.hot.tick(now_ns);
                 self.maintain(now_ns, fx);
             }
             Event::Close => {
@@ -395,6 +409,16 @@ impl Shard {
     #[must_use]
     pub fn load_keys(&self) -> Vec<Box<[u8]>> {
         self.load.keys().iter().map(|key| key.as_slice().into()).collect()
+    }
+    /// Tables as it sees them: those of all shards.
+    #[must_use]
+    pub fn version(&self) -> &Arc<Version> {
+        &self.memory.version
+    }
+    /// The series that took most in the last whole window.
+    #[must_use]
+    pub fn hot_series(&self) -> &Arc<HotList> {
+        self.hot.last()
     }
     /// Counts since the start.
     #[must_use]

@@ -1,11 +1,14 @@
 //! The life of an operation: it starts, runs in steps, waits, is resumed, and ends with its reply.
 
-use super::effect::Effects;
+use super::effect::{Effects, ReadId, ShardRequest};
+use super::hot_series::{bytes_answered, bytes_of, bytes_written};
 use super::park::{Hold, ParkId, ParkState, Parked, Queued, has_several_series};
 use super::{Pause, Shard, Task};
 use crate::model::{Command, Lsn, OperationId, Reply, ReplyError};
 use crate::storage::sstable::TableError;
+use crate::storage::version::Table;
 use crate::teeth::{Bug, planted};
+use std::sync::Arc;
 
 /// A write that finds no room in log or memory waits this long before it is refused with BUSY.
 pub(super) const STALL_NS_MAX: u64 = 5_000_000_000;
@@ -24,6 +27,12 @@ impl Shard {
         let is_owned = command.key().is_none_or(|key| self.keys.contains(key));
         assert!(is_owned || planted(Bug::RouteWithoutFence), "a command of a key that another shard owns");
         self.counters.operations += 1;
+        let is_within_rate = self.rate_limit.as_mut().is_none_or(|limit| limit.admits(now_ns, command));
+        if !is_within_rate {
+            self.counters.refused_series_rate += 1;
+            let per_second = self.options.series_rate_limit.unwrap_or_default();
+            return fx.reply(operation, Reply::Error(ReplyError::SeriesRate { per_second }), Lsn(0));
+        }
         self.note_load(command);
         if self.parking.must_queue(command) {
             if self.parking.has_room() {
@@ -39,10 +48,14 @@ impl Shard {
 
     fn note_load(&mut self, command: &Command<'_>) {
         if let Command::PutBatch { entries } = command {
-            return entries.iter().for_each(|entry| self.load.note(entry.series));
+            return entries.iter().for_each(|entry| {
+                self.load.note(entry.series);
+                self.hot.note(entry.series, bytes_of(&entry.value));
+            });
         }
         if let Some(key) = command.key() {
             self.load.note(key);
+            self.hot.note(key, bytes_written(command));
         }
     }
 
@@ -78,6 +91,23 @@ impl Shard {
 
     /// One step of a command, from the beginning or from where its task stands.
     pub(super) fn step(
+        &mut self,
+        operation: OperationId,
+        command: &Command<'_>,
+        task: &mut Task,
+        fx: &mut impl Effects,
+    ) -> Result<(), Pause> {
+        let mut metered = Metered { fx, bytes_answered: 0 };
+        let outcome = self.run(operation, command, task, &mut metered);
+        if metered.bytes_answered > 0
+            && let Some(series) = command.key()
+        {
+            self.hot.note_answered(series, metered.bytes_answered);
+        }
+        outcome
+    }
+
+    fn run(
         &mut self,
         operation: OperationId,
         command: &Command<'_>,
@@ -335,6 +365,25 @@ impl Shard {
             FinalError::Refused(ReplyError::Poisoned) => Lsn(0),
             FinalError::Refused(_) | FinalError::Read(_) => self.gate_of(command),
         }
+    }
+}
+
+/// Passes effects on, and counts the bytes of the values that are answered.
+struct Metered<'a, F> {
+    fx: &'a mut F,
+    bytes_answered: usize,
+}
+
+impl<F: Effects> Effects for Metered<'_, F> {
+    fn reply(&mut self, operation: OperationId, reply: Reply<'_>, gate: Lsn) {
+        self.bytes_answered += bytes_answered(&reply);
+        self.fx.reply(operation, reply, gate);
+    }
+    fn read_block(&mut self, read: ReadId, table: &Arc<Table>, block: usize) {
+        self.fx.read_block(read, table, block);
+    }
+    fn request(&mut self, request: ShardRequest) {
+        self.fx.request(request);
     }
 }
 

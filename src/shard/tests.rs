@@ -86,6 +86,7 @@ impl Rig {
             wal_segment_bytes: 1 << 20,
             cache_bytes: 0,
             seqno_start: Seqno(1000),
+            series_rate_limit: None,
         };
         let mut rig = Self {
             shard: Shard::new(options, Arc::new(Version::default())),

@@ -6,7 +6,7 @@
 use super::memtable::DeleteSet;
 use super::retention::Cutoff;
 use super::sstable::{TableIndex, TableMeta};
-use crate::model::{FileRef, Seqno, SlotClass, TableId};
+use crate::model::{FileRef, KeyRange, Seqno, SlotClass, TableId};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -51,6 +51,25 @@ impl Table {
     #[must_use]
     pub fn holds(&self, class: SlotClass) -> bool {
         self.meta.entries > 0 && (self.meta.time_min <= self.meta.time_max) == (class == SlotClass::Time)
+    }
+    /// Bytes and entries of the file that keys of a range take, roughly.
+    #[must_use]
+    pub fn share_of(&self, keys: &KeyRange) -> (u64, u64) {
+        let TableMeta { bytes, entries, first_key, last_key, .. } = &self.meta;
+        let starts_within = *keys.start <= **first_key;
+        let ends_within = keys.end.as_ref().is_none_or(|end| last_key < end);
+        if starts_within && ends_within {
+            return (*bytes, *entries);
+        }
+        if **last_key < *keys.start || keys.end.as_ref().is_some_and(|end| end <= first_key) {
+            return (0, 0);
+        }
+        let (share, all) = self.index.share_of(keys);
+        let part = |whole: u64| {
+            let part = u128::from(whole) * u128::from(share) / u128::from(all.max(1));
+            u64::try_from(part).unwrap_or(whole)
+        };
+        (part(*bytes), part(*entries))
     }
     /// Whether it may have entries of a series and class.
     #[must_use]

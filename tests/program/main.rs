@@ -8,6 +8,7 @@ mod clients;
 mod connections;
 mod data_set;
 mod environment;
+mod hot_series;
 mod odd_starts;
 mod protection;
 mod retention;

@@ -3,6 +3,7 @@
 
 use crate::support::{Daemon, Reply, Resp};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tskv::client::{Client, ClientOptions, RoutedClient};
 use tskv::model::{DeleteScope, KeyRange, OwnedValue, ScanAnswer, ScanRequest, Slot, StoredEntry, Value};
@@ -185,10 +186,15 @@ fn connections_spread_evenly_over_the_cores() {
                 Reply::Bulk(Some(number.to_string().into_bytes()))
             );
         }
-        let metrics = daemon.http("GET", "/metrics");
-        for line in metrics.lines().filter(|line| line.starts_with("tskv_core_connections{")) {
-            let core: usize = line.split('"').nth(1).unwrap().parse().unwrap();
-            on_core[core] = line.rsplit(' ').next().unwrap().parse().unwrap();
+        // Cores leave their counters four times a second.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while on_core.iter().sum::<usize>() != clients.len() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+            let metrics = daemon.http("GET", "/metrics");
+            for line in metrics.lines().filter(|line| line.starts_with("tskv_core_connections{")) {
+                let core: usize = line.split('"').nth(1).unwrap().parse().unwrap();
+                on_core[core] = line.rsplit(' ').next().unwrap().parse().unwrap();
+            }
         }
         assert_eq!(on_core, [10; 3], "{backend}");
         // Those that leave make room where they were.

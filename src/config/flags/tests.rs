@@ -32,12 +32,14 @@ fn each_flag_sets_what_it_names() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let secret = secret.to_str().unwrap();
 
-    let cases: [Case; 26] = [
+    let cases: [Case; 29] = [
         ("data", "/var/lib/tskv", |c| c.data == Path::new("/var/lib/tskv")),
         ("listen", "[::1]:0", |c| c.listen == ["[::1]:0".parse().unwrap()]),
         ("admin", "off", |c| c.admin.is_none()),
         ("backend", "io_uring", |c| c.backend == BackendKind::Uring),
         ("cores", "cpu:0,2-3", |c| c.cores == Cores::Cpus(vec![0, 2, 3])),
+        ("core-port-base", "7900", |c| c.core_ports == CorePorts::Base(7900)),
+        ("core-port-base", "auto", |c| c.core_ports == CorePorts::Auto),
         ("sync", "interval=10ms", |c| c.sync.to_string() == "interval=10ms"),
         ("time-unit", "us", |c| c.time_unit == Some(TimeUnit::Microseconds)),
         ("retention", "30d", |c| c.retention == Some(Duration::from_secs(30 * 86_400))),
@@ -53,6 +55,7 @@ fn each_flag_sets_what_it_names() {
         ("bloom-bits", "0", |c| c.bloom_bits == 0),
         ("split-at", "g,p", |c| c.split_at.len() == 2),
         ("rebalance", "on", |c| c.rebalance),
+        ("series-rate-limit", "1000", |c| c.series_rate_limit == Some(1000)),
         ("spin", "50us", |c| c.spin == Some(Duration::from_micros(50))),
         ("on-io-error", "readonly", |c| c.on_io_error == OnIoError::ReadOnly),
         ("slowlog-slower-than", "250us", |c| c.slowlog_slower_than == Some(Duration::from_micros(250))),
@@ -60,7 +63,8 @@ fn each_flag_sets_what_it_names() {
         ("background-threads", "1", |c| c.background_threads == 1),
         ("log-level", "debug", |c| c.log_level == log::LevelFilter::Debug),
     ];
-    assert_eq!(cases.len(), FLAGS.len(), "every flag has a case");
+    let named: std::collections::BTreeSet<_> = cases.iter().map(|case| case.0).collect();
+    assert_eq!(named.len(), FLAGS.len(), "every flag has a case");
     for (name, text, holds) in cases {
         let config = set(name, text).unwrap_or_else(|reason| panic!("--{name} {text}: {reason}"));
         assert!(holds(&config), "--{name} {text} did not arrive");
@@ -85,6 +89,9 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("wal-segment-bytes", "257MiB", "at most"),
         ("max-value-bytes", "17MiB", "at most"),
         ("max-clients", "0", "1 to"),
+        ("core-port-base", "0", "1 to 65535, auto or off"),
+        ("core-port-base", "65536", "1 to 65535, auto or off"),
+        ("series-rate-limit", "0", "or off"),
         ("bloom-bits", "33", "0 to 32"),
         ("background-threads", "0", "1 to"),
         ("sync", "interval=0", "1ms"),

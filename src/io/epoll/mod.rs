@@ -330,6 +330,9 @@ impl Backend for Epoll {
     fn name(&self) -> &'static str {
         "epoll"
     }
+    fn cpu_ns(&self) -> u64 {
+        sys::thread_cpu_ns()
+    }
     fn now(&self) -> Now {
         sys::now()
     }

@@ -77,6 +77,9 @@ impl Backend for SimBackend {
     fn name(&self) -> &'static str {
         "sim"
     }
+    fn cpu_ns(&self) -> u64 {
+        0
+    }
     fn now(&self) -> Now {
         self.shared.lock().now()
     }

@@ -240,6 +240,9 @@ impl Backend for Uring {
     fn name(&self) -> &'static str {
         "io_uring"
     }
+    fn cpu_ns(&self) -> u64 {
+        sys::thread_cpu_ns()
+    }
     fn now(&self) -> Now {
         sys::now()
     }

@@ -138,7 +138,7 @@ pub enum Response<'a> {
 pub fn status_of(failure: &ReplyError<'_>) -> Status {
     match failure {
         ReplyError::WrongType | ReplyError::NotSeries | ReplyError::NotNumeric => Status::WrongType,
-        ReplyError::Busy => Status::Busy,
+        ReplyError::Busy | ReplyError::SeriesRate { .. } => Status::Busy,
         ReplyError::NoSpace => Status::NoSpace,
         ReplyError::DiskFails | ReplyError::Poisoned | ReplyError::Read { .. } => Status::Io,
         ReplyError::TooLarge { .. } | ReplyError::Limit { .. } => Status::TooLarge,

@@ -209,7 +209,7 @@ pub fn reply_error(out: &mut Vec<u8>, failure: &ReplyError<'_>) {
 fn error_prefix(failure: &ReplyError<'_>) -> &'static str {
     match failure {
         ReplyError::WrongType => "WRONGTYPE",
-        ReplyError::Busy => "BUSY",
+        ReplyError::Busy | ReplyError::SeriesRate { .. } => "BUSY",
         ReplyError::NoSpace => "NOSPACE",
         ReplyError::DiskFails | ReplyError::Poisoned | ReplyError::Read { .. } => "IOERR",
         _ => "ERR",

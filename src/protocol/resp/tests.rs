@@ -664,6 +664,7 @@ fn replies_match_their_golden_bytes() {
         ("series_info_debug", Reply::SeriesInfo(&detailed)),
         ("wrong_type", Reply::Error(ReplyError::WrongType)),
         ("busy", Reply::Error(ReplyError::Busy)),
+        ("series_rate", Reply::Error(ReplyError::SeriesRate { per_second: 50 })),
         ("no_space", Reply::Error(ReplyError::NoSpace)),
         ("poisoned", Reply::Error(ReplyError::Poisoned)),
         ("absent", Reply::Error(ReplyError::SeriesAbsent)),

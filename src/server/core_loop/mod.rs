@@ -569,6 +569,7 @@ impl<B: Backend> CoreLoop<B> {
         self.unpublished = self.log_watch.is_waiting();
         self.net.metrics.shard.log_wait_ns = self.log_watch.look(self.net.core, self.now.monotonic_ns);
         super::status::gather(&mut self.net.metrics, &self.shard);
+        self.net.metrics.turns.cpu_ns = self.backend.cpu_ns();
         let (cost, shard) = (self.shard.load_cost(), &self.shard);
         self.shared.loads.publish(self.net.core, cost, || shard.load_keys());
         if self.net.core != PLACEMENT_CORE && self.decides() && cost > self.cost_told + COST_TOLD_MIN {

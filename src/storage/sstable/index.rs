@@ -20,7 +20,7 @@ use super::heads::Heads;
 use super::meta::{TableMeta, put_bytes, put_key_range, read_key_range};
 use crate::encoding::{Corruption, ReadError, Reader, checksum, put_varint, put_zigzag};
 use crate::limits::{BLOCK_BYTES_MAX, SERIES_BYTES_MAX};
-use crate::model::{Seqno, Slot, SlotClass, StoreId, TableId};
+use crate::model::{KeyRange, Seqno, Slot, SlotClass, StoreId, TableId};
 use crate::storage::byte_source::ByteSource;
 use crate::storage::range_delete::RangeDelete;
 use std::ops::Range;
@@ -314,6 +314,18 @@ impl TableIndex {
         let is_below =
             |entry: &BlockEntry| (self.blocks.series(&entry.last), entry.last_slot) < (series, slot);
         range.start + open.partition_point(is_below)
+    }
+    /// The part of the blocks' bytes that keys of a range take, to the accuracy of a block: so many of so many.
+    #[must_use]
+    pub fn share_of(&self, keys: &KeyRange) -> (u64, u64) {
+        let end = |handle: BlockHandle| handle.offset + u64::from(handle.bytes);
+        let place = |block: usize| match self.blocks.entries.get(block) {
+            Some(entry) => entry.handle.offset,
+            None => self.blocks.entries.last().map_or(0, |last| end(last.handle)),
+        };
+        let to = keys.end.as_deref().map_or(self.block_count(), |end| self.seek(end, Slot::Metadata));
+        let share = place(to).saturating_sub(place(self.seek(&keys.start, Slot::Metadata)));
+        (share, place(self.block_count()).saturating_sub(place(0)))
     }
     /// The table's range deletes, ascending by the start of their keys.
     #[must_use]

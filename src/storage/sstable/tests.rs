@@ -5,7 +5,7 @@ use super::footer::FOOTER_BYTES;
 use super::*;
 use crate::encoding::{checksum, checksum_parts};
 use crate::model::{
-    DeleteScope, EntryOp, OwnedValue, Seqno, Slot, SlotClass, StoreId, TableId, Value, ValueType,
+    DeleteScope, EntryOp, KeyRange, OwnedValue, Seqno, Slot, SlotClass, StoreId, TableId, Value, ValueType,
 };
 use crate::storage::columns::Columns;
 use crate::storage::range_delete::RangeDelete;
@@ -204,6 +204,13 @@ fn a_seek_and_the_filter_find_every_entry() {
         });
         assert!(found, "{} {slot:?}", String::from_utf8_lossy(series));
     }
+    let (all, of) = index.share_of(&KeyRange::all());
+    assert!(all == of && all > 0 && all < file.len() as u64, "{all} of {of} in {}", file.len());
+    let middle: Box<[u8]> = entries[entries.len() / 2].0.as_slice().into();
+    let below = index.share_of(&KeyRange { start: Box::default(), end: Some(middle.clone()) });
+    let above = index.share_of(&KeyRange { start: middle, end: None });
+    assert!(below.0 + above.0 == all && below.0 > all / 4 && above.0 > all / 4, "{below:?} and {above:?}");
+    assert_eq!(index.share_of(&KeyRange::prefix(b"zzz")).0, 0);
     assert_eq!(index.seek(b"zzz", Slot::Metadata), index.block_count());
     assert_eq!(index.seek(b"a", Slot::Metadata), 0);
 }
