@@ -288,6 +288,40 @@ pub const FLAGS: &[Flag] = &[
         },
     },
     Flag {
+        name: "rebalance-uneven",
+        value_name: "PERCENT",
+        default: "120%",
+        help: "With --rebalance on: boundaries move when the busiest shard has so much of a fair share of the load for a \
+               second",
+        repeatable: false,
+        set: |config, values| {
+            set_percent(&mut config.rebalance_limits.uneven_percent, first(values), 101, 10_000)
+        },
+    },
+    Flag {
+        name: "rebalance-gain",
+        value_name: "PERCENT",
+        default: "10%",
+        help: "With --rebalance on: only when its load is expected to shrink by so much",
+        repeatable: false,
+        set: |config, values| set_percent(&mut config.rebalance_limits.gain_percent, first(values), 1, 90),
+    },
+    Flag {
+        name: "rebalance-pause",
+        value_name: "DURATION",
+        default: "1500ms",
+        help: "With --rebalance on: after moves the load is not looked at for this long",
+        repeatable: false,
+        set: |config, values| {
+            let pause = parse_duration(first(values))?;
+            if !(Duration::from_millis(100)..=Duration::from_secs(86_400)).contains(&pause) {
+                return Err(format!("{} is not from 100ms to 1d", first(values)));
+            }
+            config.rebalance_limits.pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+            Ok(())
+        },
+    },
+    Flag {
         name: "series-rate-limit",
         value_name: "N|off",
         default: "off",
@@ -405,6 +439,11 @@ fn set_number<T: TryFrom<u64>>(target: &mut T, text: &str, min: u64, max: u64) -
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("'{text}' is not a whole number from {min} to {max}"))?;
     Ok(())
+}
+
+/// Reads a whole number of hundredths within `min..=max`; the sign may be left out.
+fn set_percent(target: &mut u64, text: &str, min: u64, max: u64) -> Result<(), String> {
+    set_number(target, text.strip_suffix('%').unwrap_or(text), min, max)
 }
 
 /// Reads a size within `min..=max` bytes.

@@ -73,6 +73,8 @@ pub struct Config {
     pub core_ports: CorePorts,
     /// Boundaries between shards follow the load.
     pub rebalance: bool,
+    /// When they do.
+    pub rebalance_limits: RebalanceLimits,
     /// Commands a second on one series; `None` for any number.
     pub series_rate_limit: Option<u32>,
     /// How long an idle core polls before it sleeps. `None`: tskv chooses.
@@ -119,6 +121,7 @@ impl Default for Config {
             core_ports: CorePorts::Off,
             spin: None,
             rebalance: false,
+            rebalance_limits: RebalanceLimits::default(),
             series_rate_limit: None,
             on_io_error: OnIoError::Exit,
             max_output_bytes: limits::OUTPUT_BYTES_MAX,
@@ -194,6 +197,23 @@ pub enum Cores {
     Count(usize),
     /// One on each of these CPUs; distinct, ascending.
     Cpus(Vec<usize>),
+}
+
+/// What makes moving boundaries worth while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RebalanceLimits {
+    /// The busiest shard's part of a fair share, in hundredths, from which on load is uneven; above 100.
+    pub uneven_percent: u64,
+    /// By so many hundredths the busiest shard's load must be expected to shrink; below 100.
+    pub gain_percent: u64,
+    /// After moves the load is not looked at for this long: the first moments tell of before.
+    pub pause_ns: u64,
+}
+
+impl Default for RebalanceLimits {
+    fn default() -> Self {
+        Self { uneven_percent: 120, gain_percent: 10, pause_ns: 1_500_000_000 }
+    }
 }
 
 /// The ports by which clients reach one core directly.

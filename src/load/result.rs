@@ -97,13 +97,16 @@ pub struct RunConfig {
     pub mix: BTreeMap<String, f64>,
     /// Series, or keys.
     pub series: u64,
-    /// `random`, `sequential`, `parallel`, `zipf`, `gaussian`.
+    /// `random`, `sequential`, `parallel`, `zipf`, `gaussian`, `hot-tenth`.
     pub key_pattern: String,
     /// `latest` or `uniform`: which of what was written is read; absent where nothing is.
     #[serde(default)]
     pub read_recency: Option<String>,
     /// Exponent of the Zipf distribution, where the pattern has one.
     pub zipf: Option<f64>,
+    /// Requests after which another tenth is hot, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hot_requests: Option<u64>,
     /// `short` or `full`.
     pub key_style: String,
     /// `int`, `float` or `bytes`.

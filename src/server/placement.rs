@@ -11,7 +11,10 @@
 //! Nothing is moved for little load, for what is uneven for a moment only, or where the gain that the sample predicts is
 //! small: one series that is hot by itself cannot be split, and stays where it is.
 
+use crate::config::RebalanceLimits;
 use crate::jobs::split_by_weight;
+use crate::storage::version::Table;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,8 +22,6 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) const PLACEMENT_CORE: u16 = 0;
 /// Load is looked at this often.
 pub(crate) const WINDOW_NS: u64 = 500_000_000;
-/// After moves it is not looked at for this long: the first windows tell of before.
-pub(crate) const COOL_DOWN_NS: u64 = 1_500_000_000;
 /// Less cost than this in a window is no load.
 const COST_MIN: u64 = 2_000;
 /// Moves that are begun for each boundary at most, before all is looked at anew.
@@ -28,17 +29,14 @@ const MOVES_BEGUN_MAX: usize = 4;
 /// Windows in a row that must be uneven.
 const UNEVEN_WINDOWS: u32 = 2;
 
-/// What makes moves worth while.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Thresholds {
-    /// The busiest shard's part of a fair share, in hundredths, from which on load is uneven.
-    pub(crate) uneven_percent: u64,
-    /// By so many hundredths the busiest shard's load must shrink.
-    pub(crate) gain_percent: u64,
-}
-
-/// The daemon's.
-pub(crate) const THRESHOLDS: Thresholds = Thresholds { uneven_percent: 120, gain_percent: 10 };
+/// Where there has been no load for this long, sizes are looked at, and again after as long.
+const QUIET_NS: u64 = 60_000_000_000;
+/// Less in tables is not worth a move.
+const BYTES_MIN: u64 = 1 << 30;
+/// The largest shard's part of a fair share from which on sizes are uneven: load comes first, and it moves boundaries back.
+const UNEVEN_SIZE_PERCENT: u64 = 200;
+/// Blocks whose first keys stand for all, at most: it is core 0 that looks.
+const BLOCKS_SAMPLED: usize = 2048;
 
 /// One shard in one window.
 #[derive(Clone, Debug, Default)]
@@ -58,11 +56,11 @@ pub(crate) enum Decision {
 }
 
 /// Where the shards should be split.
-pub(crate) fn decide(boundaries: &[Box<[u8]>], loads: &[ShardLoad], thresholds: Thresholds) -> Decision {
+pub(crate) fn decide(boundaries: &[Box<[u8]>], loads: &[ShardLoad], limits: RebalanceLimits) -> Decision {
     let shards = loads.len() as u64;
     let total: u64 = loads.iter().map(|load| load.cost).sum();
     let busiest = loads.iter().map(|load| load.cost).max().unwrap_or_default();
-    if !is_uneven(loads.iter().map(|load| load.cost), thresholds) {
+    if !is_uneven(loads.iter().map(|load| load.cost), limits) {
         return Decision::Stay("the load is even");
     }
     let mut weights: Vec<(Box<[u8]>, u64)> = Vec::new();
@@ -71,21 +69,14 @@ pub(crate) fn decide(boundaries: &[Box<[u8]>], loads: &[ShardLoad], thresholds: 
         let each = (load.cost * SCALE).checked_div(load.keys.len() as u64).unwrap_or_default();
         weights.extend(load.keys.iter().map(|key| (key.clone(), each)));
     }
-    weights.sort();
-    weights.dedup_by(|next, kept| {
-        let is_same = next.0 == kept.0;
-        kept.1 += if is_same { next.1 } else { 0 };
-        is_same
-    });
     let known: u64 = loads.iter().filter(|load| !load.keys.is_empty()).map(|load| load.cost).sum();
     if weights.is_empty() || known * 100 < total * 90 {
         return Decision::Stay("nothing is known of the keys");
     }
-    let wanted = split_by_weight(&weights, loads.len());
-    let expected = shares(&wanted, &weights).into_iter().max().unwrap_or_default() / SCALE;
-    if expected * 100 > busiest * (100 - thresholds.gain_percent) {
+    let wanted = wanted(weights, loads.len());
+    let Some((wanted, expected)) = wanted.better_than(busiest * SCALE, limits.gain_percent) else {
         return Decision::Stay("other boundaries would be no better");
-    }
+    };
     if wanted == boundaries {
         return Decision::Stay("the boundaries lie where they should");
     }
@@ -93,19 +84,87 @@ pub(crate) fn decide(boundaries: &[Box<[u8]>], loads: &[ShardLoad], thresholds: 
     let why = format!(
         "the busiest shard had {}% of a fair share of the load, {}% are expected",
         percent(busiest),
+        percent(expected / SCALE)
+    );
+    Decision::Split { boundaries: wanted, why }
+}
+
+/// Where the shards should be split for their sizes, from the bytes that keys from each of some on take.
+fn decide_by_size(
+    boundaries: &[Box<[u8]>],
+    weights: Vec<(Box<[u8]>, u64)>,
+    limits: RebalanceLimits,
+) -> Decision {
+    let shards = boundaries.len() as u64 + 1;
+    let present = shares(boundaries, &weights);
+    let (total, largest) = (present.iter().sum::<u64>(), present.into_iter().max().unwrap_or_default());
+    if total < BYTES_MIN
+        || u128::from(largest) * u128::from(shards) * 100
+            < u128::from(total) * u128::from(UNEVEN_SIZE_PERCENT)
+    {
+        return Decision::Stay("the sizes are even enough");
+    }
+    let wanted = wanted(weights, boundaries.len() + 1);
+    let Some((wanted, expected)) = wanted.better_than(largest, limits.gain_percent) else {
+        return Decision::Stay("other boundaries would be no better");
+    };
+    let percent = |bytes: u64| u128::from(bytes) * u128::from(shards) * 100 / u128::from(total);
+    let why = format!(
+        "the largest shard had {}% of a fair share of the bytes, {}% are expected",
+        percent(largest),
         percent(expected)
     );
     Decision::Split { boundaries: wanted, why }
+}
+
+/// Even boundaries, and what the heaviest shard would have then.
+struct Wanted {
+    boundaries: Vec<Box<[u8]>>,
+    heaviest: u64,
+}
+
+impl Wanted {
+    fn better_than(self, heaviest: u64, gain_percent: u64) -> Option<(Vec<Box<[u8]>>, u64)> {
+        let gains = u128::from(self.heaviest) * 100 <= u128::from(heaviest) * u128::from(100 - gain_percent);
+        gains.then_some((self.boundaries, self.heaviest))
+    }
+}
+
+fn wanted(mut weights: Vec<(Box<[u8]>, u64)>, shards: usize) -> Wanted {
+    weights.sort();
+    weights.dedup_by(|next, kept| {
+        let is_same = next.0 == kept.0;
+        kept.1 += if is_same { next.1 } else { 0 };
+        is_same
+    });
+    let boundaries = split_by_weight(&weights, shards);
+    let heaviest = shares(&boundaries, &weights).into_iter().max().unwrap_or_default();
+    Wanted { boundaries, heaviest }
+}
+
+/// First keys of blocks, and the bytes from there to the next one that is looked at.
+fn sizes(tables: &[Arc<Table>]) -> Vec<(Box<[u8]>, u64)> {
+    let blocks_each = (BLOCKS_SAMPLED / tables.len().max(1)).max(1);
+    let mut sizes = Vec::new();
+    for table in tables.iter().take(BLOCKS_SAMPLED) {
+        let blocks = table.index.block_count();
+        let stride = blocks.div_ceil(blocks_each).max(1);
+        let looks = blocks.div_ceil(stride).max(1) as u64;
+        for block in (0..blocks).step_by(stride) {
+            sizes.push((table.index.block_first_key(block).0.into(), table.meta.bytes / looks));
+        }
+    }
+    sizes
 }
 
 /// Weights are counted in fractions of a unit of cost.
 const SCALE: u64 = 1024;
 
 /// Whether the busiest shard does too large a part.
-fn is_uneven(costs: impl Iterator<Item = u64> + Clone, thresholds: Thresholds) -> bool {
+fn is_uneven(costs: impl Iterator<Item = u64> + Clone, limits: RebalanceLimits) -> bool {
     let (shards, total) = (costs.clone().count() as u64, costs.clone().sum::<u64>());
     let busiest = costs.max().unwrap_or_default();
-    shards > 1 && total >= COST_MIN && busiest * shards * 100 >= total * thresholds.uneven_percent
+    shards > 1 && total >= COST_MIN && busiest * shards * 100 >= total * limits.uneven_percent
 }
 
 fn shares(boundaries: &[Box<[u8]>], weights: &[(Box<[u8]>, u64)]) -> Vec<u64> {
@@ -168,8 +227,10 @@ impl LoadBoard {
 }
 
 /// The clockwork; one per node, on core 0.
-#[derive(Default)]
 pub(crate) struct Placement {
+    limits: RebalanceLimits,
+    /// Since when there has been no load worth the name.
+    quiet_since_ns: Option<u64>,
     due_ns: u64,
     costs: Vec<u64>,
     uneven: u32,
@@ -180,6 +241,9 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
+    pub(crate) fn new(limits: RebalanceLimits) -> Self {
+        Self { limits, quiet_since_ns: None, due_ns: 0, costs: Vec::new(), uneven: 0, wanted: None, begun: 0 }
+    }
     /// Looks at the load when it is time to; then, and while moves are to be made, the next one of them: boundary, key
     /// and why.
     pub(crate) fn step(
@@ -202,7 +266,9 @@ impl Placement {
         let costs = board.costs();
         let before = std::mem::replace(&mut self.costs, costs);
         let window = self.costs.iter().zip(&before).map(|(now, before)| now.saturating_sub(*before));
-        if before.is_empty() || !is_uneven(window.clone(), THRESHOLDS) {
+        let is_quiet = !before.is_empty() && window.clone().sum::<u64>() < COST_MIN;
+        self.quiet_since_ns = is_quiet.then(|| self.quiet_since_ns.unwrap_or(now_ns));
+        if before.is_empty() || !is_uneven(window.clone(), self.limits) {
             self.uneven = 0;
             return None;
         }
@@ -213,7 +279,7 @@ impl Placement {
         }
         let loads = window.zip(board.take_keys()).map(|(cost, keys)| ShardLoad { cost, keys });
         let loads: Vec<_> = loads.collect();
-        match decide(boundaries, &loads, THRESHOLDS) {
+        match decide(boundaries, &loads, self.limits) {
             Decision::Stay(why) => {
                 log::debug!("the load is uneven, but boundaries stay: {why}");
                 self.uneven = 0;
@@ -225,6 +291,23 @@ impl Placement {
             }
         }
         None
+    }
+    /// Whether there has been no load for so long that sizes may be looked at.
+    pub(crate) fn may_look_at_sizes(&self, now_ns: u64) -> bool {
+        let is_long = |since| now_ns.saturating_sub(since) >= QUIET_NS;
+        self.wanted.is_none() && self.quiet_since_ns.is_some_and(is_long)
+    }
+    /// Looks at the sizes of the shards; moves come with the next steps.
+    pub(crate) fn look_at_sizes(&mut self, now_ns: u64, tables: &[Arc<Table>], boundaries: &[Box<[u8]>]) {
+        self.quiet_since_ns = Some(now_ns);
+        match decide_by_size(boundaries, sizes(tables), self.limits) {
+            Decision::Split { boundaries: wanted, why } if wanted != boundaries => {
+                log::info!("moving boundaries between shards: {why}");
+                self.wanted = Some((wanted, why));
+            }
+            Decision::Split { .. } => {}
+            Decision::Stay(why) => log::debug!("boundaries stay: {why}"),
+        }
     }
     /// Whether the next step looks at the load.
     pub(crate) fn is_due(&self, now_ns: u64) -> bool {
@@ -248,7 +331,7 @@ impl Placement {
         self.begun = 0;
         self.uneven = 0;
         self.costs.clear();
-        self.due_ns = now_ns + COOL_DOWN_NS;
+        self.due_ns = now_ns.saturating_add(self.limits.pause_ns);
     }
 }
 
@@ -269,7 +352,7 @@ mod tests {
             ShardLoad { cost: cost.parse().expect("a number"), keys }
         };
         let loads: Vec<_> = shards.split_whitespace().map(shard).collect();
-        match decide(&boundaries, &loads, THRESHOLDS) {
+        match decide(&boundaries, &loads, RebalanceLimits::default()) {
             Decision::Stay(why) => why.to_owned(),
             Decision::Split { boundaries, .. } => {
                 let names: Vec<_> = boundaries.iter().map(|key| key.escape_ascii().to_string()).collect();
@@ -303,11 +386,32 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_evened_out_only_where_it_is_worth_while() {
+        // A store that grew on one core keeps one core for all its merges; but little is not moved for its size.
+        let weights = |each: u64| (b'a'..=b'h').map(|letter| (Box::from([letter]), each)).collect();
+        let limits = RebalanceLimits::default();
+        let split: Vec<Box<[u8]>> = [b"w", b"x", b"y"].map(|key| key.as_slice().into()).into();
+        let Decision::Split { boundaries, why } = decide_by_size(&split, weights(1 << 30), limits) else {
+            panic!("all lies on one of four")
+        };
+        let keys: Vec<&[u8]> = boundaries.iter().map(|key| &**key).collect();
+        assert_eq!(keys, [b"c", b"e", b"g"]);
+        assert!(why.contains("400%") && why.contains("100%"), "{why}");
+        let stays = |split: &[&[u8]], each| {
+            let split: Vec<Box<[u8]>> = split.iter().map(|key| Box::from(*key)).collect();
+            matches!(decide_by_size(&split, weights(each), limits), Decision::Stay(_))
+        };
+        assert!(stays(&[b"w", b"x", b"y"], 1 << 20), "a few MiB");
+        assert!(stays(&[b"d", b"e", b"g"], 1 << 30), "three eighths in one of four are no double share");
+        assert!(stays(&[b"b"], 1), "nothing at all");
+    }
+
+    #[test]
     fn only_load_that_stays_uneven_moves_boundaries_and_one_at_a_time() {
         // A boundary that follows every burst is never where it should be.
         let board = LoadBoard::new(2);
         let split: Vec<Box<[u8]>> = vec![(*b"m").into()];
-        let mut placement = Placement::default();
+        let mut placement = Placement::new(RebalanceLimits::default());
         let mut now_ns = WINDOW_NS;
         let mut costs = [0, 0];
         let mut step = |placement: &mut Placement, split: &[Box<[u8]>], more: [u64; 2]| {
@@ -328,6 +432,28 @@ mod tests {
         assert_eq!((index, &*key), (0, &b"c"[..]));
         assert_eq!(step(&mut placement, &[(*b"c").into()], [9000, 0]), None, "it lies there");
         assert!((0..2).all(|_| step(&mut placement, &split, [9000, 0]).is_none()), "it cools down");
+    }
+
+    #[test]
+    fn sizes_wait_until_there_is_no_load() {
+        // Bytes and load pull boundaries to different places; load wins.
+        let board = LoadBoard::new(2);
+        let split: Vec<Box<[u8]>> = vec![(*b"m").into()];
+        let mut placement = Placement::new(RebalanceLimits::default());
+        let mut cost = 0;
+        let mut looks = 0;
+        for window in 1..400_u64 {
+            cost += if window == 50 { 2 * COST_MIN } else { 3 };
+            board.publish(0, cost, Vec::new);
+            let now_ns = window * WINDOW_NS;
+            assert_eq!(placement.step(now_ns, &board, &split), None);
+            if placement.may_look_at_sizes(now_ns) {
+                assert!(window >= 50 + QUIET_NS / WINDOW_NS, "{window} windows, load in the 50th");
+                placement.look_at_sizes(now_ns, &[], &split);
+                looks += 1;
+            }
+        }
+        assert_eq!(looks, 2, "once a minute");
     }
 
     #[test]

@@ -184,12 +184,13 @@ pub(super) fn bytes_of(value: &Value<'_>) -> usize {
         }
 }
 
-/// Bytes of the values in an answer about one series.
+/// Bytes of the values in an answer.
 pub(super) fn bytes_answered(reply: &Reply<'_>) -> usize {
     match reply {
         Reply::Bytes(bytes) => bytes.len(),
         Reply::Sample { value, .. } => bytes_of(value),
         Reply::Samples { times, values, .. } => size_of_val(*times) + size_of_val(*values),
+        Reply::ScanChunk { entries, .. } => entries.iter().map(|(_, _, value)| bytes_of(value)).sum(),
         Reply::Ok
         | Reply::Null
         | Reply::Integer(_)
@@ -197,7 +198,6 @@ pub(super) fn bytes_answered(reply: &Reply<'_>) -> usize {
         | Reply::Kind(_)
         | Reply::Keys { .. }
         | Reply::SeriesInfo(_)
-        | Reply::ScanChunk { .. }
         | Reply::Error(_) => 0,
     }
 }

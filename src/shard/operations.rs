@@ -2,6 +2,7 @@
 
 use super::effect::{Effects, ReadId, ShardRequest};
 use super::hot_series::{bytes_answered, bytes_of, bytes_written};
+use super::load_sample::units_of;
 use super::park::{Hold, ParkId, ParkState, Parked, Queued, has_several_series};
 use super::{Pause, Shard, Task};
 use crate::model::{Command, Lsn, OperationId, Reply, ReplyError};
@@ -49,13 +50,15 @@ impl Shard {
     fn note_load(&mut self, command: &Command<'_>) {
         if let Command::PutBatch { entries } = command {
             return entries.iter().for_each(|entry| {
-                self.load.note(entry.series);
-                self.hot.note(entry.series, bytes_of(&entry.value));
+                let bytes = bytes_of(&entry.value);
+                self.load.note(entry.series, 1 + units_of(bytes));
+                self.hot.note(entry.series, bytes);
             });
         }
         if let Some(key) = command.key() {
-            self.load.note(key);
-            self.hot.note(key, bytes_written(command));
+            let bytes = bytes_written(command);
+            self.load.note(key, 1 + units_of(bytes));
+            self.hot.note(key, bytes);
         }
     }
 
@@ -97,12 +100,14 @@ impl Shard {
         task: &mut Task,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let mut metered = Metered { fx, bytes_answered: 0 };
+        let mut metered = Metered { fx, bytes: 0, scanned: None };
         let outcome = self.run(operation, command, task, &mut metered);
-        if metered.bytes_answered > 0
-            && let Some(series) = command.key()
-        {
-            self.hot.note_answered(series, metered.bytes_answered);
+        let Metered { bytes, scanned, .. } = metered;
+        if let Some(series) = command.key().filter(|_| bytes > 0) {
+            self.load.note(series, units_of(bytes));
+            self.hot.note_answered(series, bytes);
+        } else if let Some(series) = scanned {
+            self.load.note(&series, units_of(bytes));
         }
         outcome
     }
@@ -371,12 +376,20 @@ impl Shard {
 /// Passes effects on, and counts the bytes of the values that are answered.
 struct Metered<'a, F> {
     fx: &'a mut F,
-    bytes_answered: usize,
+    bytes: usize,
+    /// A series of a long answer about several: it stands for them.
+    scanned: Option<Box<[u8]>>,
 }
 
 impl<F: Effects> Effects for Metered<'_, F> {
     fn reply(&mut self, operation: OperationId, reply: Reply<'_>, gate: Lsn) {
-        self.bytes_answered += bytes_answered(&reply);
+        let bytes = bytes_answered(&reply);
+        self.bytes += bytes;
+        if let Reply::ScanChunk { entries, .. } = &reply
+            && units_of(bytes) > 0
+        {
+            self.scanned = entries.get(entries.len() / 2).map(|(series, ..)| Box::from(*series));
+        }
         self.fx.reply(operation, reply, gate);
     }
     fn read_block(&mut self, read: ReadId, table: &Arc<Table>, block: usize) {

@@ -166,7 +166,8 @@ pub(super) struct WorkloadArgs {
     /// kv: keys
     #[arg(long, alias = "keyspace", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), value_name = "N")]
     pub(super) keys: u64,
-    /// kv: R(andom), S(equential), P(arallel: a part of the keys per client), Z(ipf), G(aussian) [default: R, ycsb: Z]
+    /// kv: R(andom), S(equential), P(arallel: a part of the keys per client), Z(ipf), G(aussian), H(ot tenth of the keys,
+    /// which moves) [default: R, ycsb: Z]
     #[arg(long, value_enum, value_name = "PATTERN", hide_default_value = true)]
     pub(super) key_pattern: Option<PatternArg>,
     /// What is read: what was written last, or all alike [default: kv uniform, mixed latest]
@@ -175,6 +176,9 @@ pub(super) struct WorkloadArgs {
     /// kv: exponent of --key-pattern Z
     #[arg(long, default_value_t = 0.99, value_name = "X")]
     pub(super) zipf: f64,
+    /// kv: with --key-pattern H, requests after which another tenth of the keys gets nine in ten of them
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(super) hot_requests: u64,
     /// Whole numbers, floats with all their bits, or byte strings (kv)
     #[arg(long, value_enum)]
     pub(super) values: Option<ValuesArg>,
@@ -417,6 +421,7 @@ pub(super) enum PatternArg {
     P,
     Z,
     G,
+    H,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

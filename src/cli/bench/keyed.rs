@@ -55,6 +55,7 @@ pub(super) fn kv_options(args: &RunArgs, settings: &Settings) -> Result<KvOption
         PatternArg::S => KeyPattern::Sequential,
         PatternArg::P => KeyPattern::Parallel(args.load.clients),
         PatternArg::G => KeyPattern::Gaussian,
+        PatternArg::H => KeyPattern::HotTenth(weights.hot_requests),
         PatternArg::Z if weights.zipf > 0.0 && weights.zipf.is_finite() => KeyPattern::Zipf(weights.zipf),
         PatternArg::Z => return Err(usage("zipf", "the exponent is positive")),
     };

@@ -158,7 +158,7 @@ fn load_once(options: &mut RunOptions, args: &RunArgs) -> Result<(), CliError> {
             let described = described(&WorkloadOptions::Kv(kv.clone()));
             let config = &mut options.config;
             (config.mix, config.key_pattern) = (described.mix, described.pattern.to_owned());
-            (config.zipf, config.requests) = (None, Some(kv.keys));
+            (config.zipf, config.hot_requests, config.requests) = (None, None, Some(kv.keys));
             Amount::Operations(kv.keys)
         }
         _ => return Err(usage("workload", "load writes rows, or keys; the mixed one reads what load wrote")),
@@ -428,6 +428,10 @@ fn config(
         WorkloadOptions::Kv(KvOptions { pattern: KeyPattern::Zipf(exponent), .. }) => Some(*exponent),
         _ => None,
     };
+    let hot_requests = match workload {
+        WorkloadOptions::Kv(KvOptions { pattern: KeyPattern::HotTenth(period), .. }) => Some(*period),
+        _ => None,
+    };
     Ok(RunConfig {
         command: command.to_owned(),
         addr: if args.load.null_sink { "null-sink".to_owned() } else { args.connect.addr.clone() },
@@ -450,6 +454,7 @@ fn config(
         key_pattern: pattern.to_owned(),
         read_recency: recency.map(str::to_owned),
         zipf,
+        hot_requests,
         key_style: match args.workload.key_style {
             KeyStyleArg::Short => "short",
             KeyStyleArg::Full => "full",
@@ -497,6 +502,7 @@ fn described(workload: &WorkloadOptions) -> Described {
                 KeyPattern::Parallel(_) => "parallel",
                 KeyPattern::Zipf(_) => "zipf",
                 KeyPattern::Gaussian => "gaussian",
+                KeyPattern::HotTenth(_) => "hot-tenth",
             };
             (mix, kv.keys, pattern, Some(of_recency(kv.recency)).filter(|_| kv.write_share < 1.0))
         }

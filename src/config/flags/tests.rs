@@ -32,7 +32,7 @@ fn each_flag_sets_what_it_names() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let secret = secret.to_str().unwrap();
 
-    let cases: [Case; 29] = [
+    let cases: [Case; 32] = [
         ("data", "/var/lib/tskv", |c| c.data == Path::new("/var/lib/tskv")),
         ("listen", "[::1]:0", |c| c.listen == ["[::1]:0".parse().unwrap()]),
         ("admin", "off", |c| c.admin.is_none()),
@@ -55,6 +55,9 @@ fn each_flag_sets_what_it_names() {
         ("bloom-bits", "0", |c| c.bloom_bits == 0),
         ("split-at", "g,p", |c| c.split_at.len() == 2),
         ("rebalance", "on", |c| c.rebalance),
+        ("rebalance-uneven", "150%", |c| c.rebalance_limits.uneven_percent == 150),
+        ("rebalance-gain", "5", |c| c.rebalance_limits.gain_percent == 5),
+        ("rebalance-pause", "10s", |c| c.rebalance_limits.pause_ns == 10_000_000_000),
         ("series-rate-limit", "1000", |c| c.series_rate_limit == Some(1000)),
         ("spin", "50us", |c| c.spin == Some(Duration::from_micros(50))),
         ("on-io-error", "readonly", |c| c.on_io_error == OnIoError::ReadOnly),
@@ -92,6 +95,9 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("core-port-base", "0", "1 to 65535, auto or off"),
         ("core-port-base", "65536", "1 to 65535, auto or off"),
         ("series-rate-limit", "0", "or off"),
+        ("rebalance-uneven", "100%", "101 to"),
+        ("rebalance-gain", "91%", "1 to 90"),
+        ("rebalance-pause", "1ms", "100ms to 1d"),
         ("bloom-bits", "33", "0 to 32"),
         ("background-threads", "0", "1 to"),
         ("sync", "interval=0", "1ms"),

@@ -6,9 +6,13 @@ use serde::{Deserialize, Serialize};
 /// Streams of dice.
 const KEY_DICE: u64 = 1;
 const OP_DICE: u64 = 2;
+const HOT_DICE: u64 = 7;
 const AGE_DICE: u64 = 0x61_6765;
 /// Gaussian keys: half of the key space is this many standard deviations, as memtier_benchmark has it by default.
 const HALF_DEVIATIONS: f64 = 3.0;
+/// Parts of the keys of which one is hot, and its part of the operations.
+const TENTHS: u64 = 10;
+const HOT_SHARE: f64 = 0.9;
 /// A write that is looked for lies at most this many operations further back.
 const LOOK_BACK_MAX: u64 = 4096;
 /// Exponent of the ages of keys that are read because they are new; YCSB's.
@@ -25,6 +29,8 @@ pub enum KeyPattern {
     Parallel(u64),
     /// Few are much more likely than most, with this exponent; the likely ones lie scattered.
     Zipf(f64),
+    /// Nine in ten go to a tenth of the keys that lie side by side; after this many operations to another one.
+    HotTenth(u64),
     /// Around the middle of the keys, which lie three standard deviations to either side.
     Gaussian,
 }
@@ -105,9 +111,21 @@ impl Keys {
                 let (start, end) = (part(stream), part(stream + 1));
                 if start == end { sequence % count } else { start + turn % (end - start) }
             }
+            (KeyPattern::HotTenth(period), _) => hot_tenth(seed, sequence, count, period),
             (KeyPattern::Gaussian, _) => gaussian(seed, sequence, count),
         }
     }
+}
+
+fn hot_tenth(seed: u64, sequence: u64, count: u64, period: u64) -> u64 {
+    let dice = draw(seed, sequence);
+    if count < TENTHS || unit(draw(seed ^ HOT_DICE, sequence)) >= HOT_SHARE {
+        return below(dice, count);
+    }
+    // Never the same one twice in a row, never its neighbour, and each in its turn.
+    let tenth = sequence / period.max(1) % TENTHS * 7 % TENTHS;
+    let (start, end) = (tenth * count / TENTHS, (tenth + 1) * count / TENTHS);
+    start + below(dice, end - start)
 }
 
 fn gaussian(seed: u64, sequence: u64, count: u64) -> u64 {
@@ -152,6 +170,25 @@ mod tests {
         let keys = keys(100, KeyPattern::Parallel(4));
         let first: Vec<u64> = (0..8).map(|sequence| keys.written(sequence)).collect();
         assert_eq!(first, [0, 25, 50, 75, 1, 26, 51, 76]);
+    }
+
+    #[test]
+    fn the_hot_tenth_moves_on_time_and_takes_its_share() {
+        // Load that does not move would not show whether boundaries follow.
+        let keys = keys(5_000, KeyPattern::HotTenth(20_000));
+        let mut hot = Vec::new();
+        for period in 0..11 {
+            let mut counts = [0_u32; 10];
+            for sequence in period * 20_000..(period + 1) * 20_000 {
+                counts[usize::try_from(keys.written(sequence) / 500).unwrap()] += 1;
+            }
+            let busiest = (0..10).max_by_key(|tenth| counts[*tenth]).unwrap();
+            // Nine in ten, and its part of the rest.
+            assert!((17_900..18_500).contains(&counts[busiest]), "{counts:?}");
+            hot.push(busiest);
+        }
+        assert!(hot.windows(2).all(|pair| pair[0].abs_diff(pair[1]) > 1), "{hot:?}");
+        assert_eq!(hot[..10].iter().collect::<std::collections::BTreeSet<_>>().len(), 10, "{hot:?}");
     }
 
     #[test]

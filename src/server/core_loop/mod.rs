@@ -130,6 +130,7 @@ impl<B: Backend> CoreLoop<B> {
             backend.submit(Work::Accept(number).token(), Op::Accept { listener: listener.id });
         }
         let now = backend.now();
+        let placement = Placement::new(net.shared.config.rebalance_limits);
         Self {
             shared: Arc::clone(&net.shared),
             backend,
@@ -158,7 +159,7 @@ impl<B: Backend> CoreLoop<B> {
             awaiting_log: Vec::new(),
             log_seen: Lsn(0),
             moving: Moving::default(),
-            placement: Placement::default(),
+            placement,
             cost_told: 0,
             log_times: LogTimes::default(),
         }

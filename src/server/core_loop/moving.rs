@@ -208,6 +208,9 @@ impl<B: Backend> CoreLoop<B> {
             self.shared.loads.publish(self.net.core, cost, || shard.load_keys());
         }
         let boundaries = self.shared.moves.boundaries();
+        if self.placement.may_look_at_sizes(now_ns) {
+            self.placement.look_at_sizes(now_ns, self.shard.version().tables(), &boundaries);
+        }
         let Some((index, key, why)) = self.placement.step(now_ns, &self.shared.loads, &boundaries) else {
             return;
         };
