@@ -48,7 +48,7 @@ pub use result::{
 pub use run::{Amount, RunOptions, Source, run};
 pub use schedule::Arrival;
 pub use sink::NullSink;
-pub use sweep::{Objective, rates, sweep};
+pub use sweep::{Objective, rate_of, rates, sweep};
 pub use target::Target;
 pub use verify::{Verification, verify};
 pub use workload::{

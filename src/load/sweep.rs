@@ -58,7 +58,7 @@ impl Objective {
 /// A sentence fragment: what is wrong with it.
 pub fn rates(text: &str) -> Result<Vec<f64>, String> {
     let expected = || format!("'{text}' names no rates; write 10k..500k:x1.5 or 10k,20k,50k");
-    let rate = |text: &str| parse_rate(text).ok_or_else(expected);
+    let rate = |text: &str| rate_of(text).map_err(|_| expected());
     let Some((from, rest)) = text.split_once("..") else {
         let rates: Vec<f64> = text.split(',').map(rate).collect::<Result<_, _>>()?;
         return if rates.is_sorted() {
@@ -83,14 +83,17 @@ pub fn rates(text: &str) -> Result<Vec<f64>, String> {
     Ok(rates)
 }
 
-/// `250`, `10k`, `1.5M` per second; none where it is no positive number.
-fn parse_rate(text: &str) -> Option<f64> {
-    let (digits, factor) = match text.as_bytes().last()? {
-        b'k' => (text.get(..text.len() - 1)?, 1e3),
-        b'M' => (text.get(..text.len() - 1)?, 1e6),
-        _ => (text, 1.0),
-    };
-    digits.parse::<f64>().ok().map(|number| number * factor).filter(|rate| rate.is_finite() && *rate > 0.0)
+/// Reads one rate per second: `250`, `10k`, `1.5M`, `1G`.
+///
+/// # Errors
+/// A sentence fragment: what is wrong with it.
+pub fn rate_of(text: &str) -> Result<f64, String> {
+    let suffixes = [('k', 1e3), ('M', 1e6), ('G', 1e9)];
+    let found = suffixes.into_iter().find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, factor)));
+    let (digits, factor) = found.unwrap_or((text, 1.0));
+    let rate = digits.parse::<f64>().ok().map(|number| number * factor);
+    let rate = rate.filter(|rate| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| format!("'{text}' is no rate; write 500, 20k or 1.5M requests a second"))
 }
 
 /// Runs of a rate before it is given up: other work on the machine may have spoilt one.
@@ -186,6 +189,10 @@ mod tests {
         assert_eq!(rates("10k..40k:x2").unwrap(), [10_000.0, 20_000.0, 40_000.0]);
         assert_eq!(rates("10k..30k:x2").unwrap(), [10_000.0, 20_000.0, 30_000.0]);
         assert_eq!(rates("500,1.5k,1M").unwrap(), [500.0, 1_500.0, 1_000_000.0]);
+        assert_eq!(rate_of("1G"), Ok(1e9));
+        for bad in ["", "k", "20k,30k", "1e999", "-1", "20K"] {
+            assert!(rate_of(bad).is_err_and(|reason| reason.contains("write 500")), "{bad}");
+        }
         for bad in ["", "x", "2k,1k", "10..5", "10..50:x1", "10..50:y2", "-1", "0"] {
             assert!(rates(bad).is_err(), "{bad}");
         }

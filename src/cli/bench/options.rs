@@ -13,7 +13,7 @@ use crate::limits::VALUE_BYTES_CEILING;
 use crate::load::{
     Amount, Arrival, Churn, Dialect, KeyPattern, KeyStyle, KvKind, KvOptions, Lateness, MixOptions, Order,
     QueryKind, QueryOptions, ReadKind, Recency, RowShape, RunConfig, RunOptions, Source, TsbsOptions,
-    ValueKind, WorkloadOptions, rates,
+    ValueKind, WorkloadOptions, rate_of,
 };
 use crate::model::{TimeUnit, ValueType};
 use std::collections::BTreeMap;
@@ -353,11 +353,9 @@ fn assemble(
         None => Amount::Nanoseconds(nanoseconds(duration)),
     };
     let rate = load.rate.as_deref().map(|text| {
-        match rates(text).map_err(|reason| usage("rate", reason))?.as_slice() {
-            [rate] if load.rate_unit == RateUnitArg::Values => Ok(rate / settings.batch as f64),
-            [rate] => Ok(*rate),
-            _ => Err(usage("rate", "one rate, as 20k")),
-        }
+        let rate = rate_of(text).map_err(|reason| usage("rate", reason))?;
+        let of_values = load.rate_unit == RateUnitArg::Values;
+        Ok::<_, CliError>(if of_values { rate / settings.batch as f64 } else { rate })
     });
     let rate = rate.transpose()?;
     if load.threads > load.clients {
