@@ -159,7 +159,7 @@ def two_shards(run):
     root = fresh(run.directory / "shards")
     middle = f"bench:s:{KEYS // 2:012}"
     servers = [Tskv(run.tskv, root / "one", "--sync", "none"),
-               Tskv(run.tskv, root / "two", "--sync", "none", "--split-at", middle, cpus="0,1")]
+               Tskv(run.tskv, root / "two", "--sync", "none", "--rebalance", "off", "--split-at", middle, cpus="0,1")]
     one, two = servers
     try:
         load(run, *servers)
@@ -172,8 +172,8 @@ def two_shards(run):
         [server.stop() for server in servers]
     # All keys belong to the first core, and all connections come to its own port.
     port = free_ports(2)
-    two = Tskv(run.tskv, fresh(root / "local"), "--sync", "none", "--split-at", "~", "--core-port-base", str(port),
-               cpus="0,1")
+    two = Tskv(run.tskv, fresh(root / "local"), "--sync", "none", "--rebalance", "off", "--split-at", "~",
+               "--core-port-base", str(port), cpus="0,1")
     one = Tskv(run.tskv, fresh(root / "alone"), "--sync", "none")
     two.address = f"127.0.0.1:{port}"
     try:

@@ -275,7 +275,7 @@ pub const FLAGS: &[Flag] = &[
     Flag {
         name: "rebalance",
         value_name: "on|off",
-        default: "off",
+        default: "on",
         help: "Move the boundaries between shards to where the load is; off leaves them to `tskv shards`",
         repeatable: false,
         set: |config, values| {

@@ -120,7 +120,7 @@ impl Default for Config {
             split_at: Vec::new(),
             core_ports: CorePorts::Off,
             spin: None,
-            rebalance: false,
+            rebalance: true,
             rebalance_limits: RebalanceLimits::default(),
             series_rate_limit: None,
             on_io_error: OnIoError::Exit,

@@ -81,6 +81,8 @@ impl Node {
             cache_bytes: Some(options.cache_bytes),
             wal_segment_bytes: store.wal_segment_bytes,
             bloom_bits: options.bloom_bits,
+            // It orders moves itself, more of them than any load.
+            rebalance: false,
             ..Config::default()
         };
         Self::start_with(world, &store, config, options.knobs)

@@ -10,7 +10,7 @@ use tskv::protocol::binary::Status;
 const SHOWN_WITHIN: Duration = Duration::from_secs(12);
 
 fn start(directory: &tempfile::TempDir, more: &[&str]) -> Daemon {
-    let flags = ["--cores", "2", "--split-at", "m", "--sync", "none"];
+    let flags = ["--cores", "2", "--split-at", "m", "--rebalance", "off", "--sync", "none"];
     Daemon::start(&directory.path().join("store"), &[&flags[..], more].concat())
 }
 

@@ -54,7 +54,7 @@ fn each_flag_sets_what_it_names() {
         ("wal-segment-bytes", "1048577", |c| c.wal_segment_bytes == (1 << 20) + 4096),
         ("bloom-bits", "0", |c| c.bloom_bits == 0),
         ("split-at", "g,p", |c| c.split_at.len() == 2),
-        ("rebalance", "on", |c| c.rebalance),
+        ("rebalance", "off", |c| !c.rebalance),
         ("rebalance-uneven", "150%", |c| c.rebalance_limits.uneven_percent == 150),
         ("rebalance-gain", "5", |c| c.rebalance_limits.gain_percent == 5),
         ("rebalance-pause", "10s", |c| c.rebalance_limits.pause_ns == 10_000_000_000),

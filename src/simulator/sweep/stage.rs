@@ -192,6 +192,8 @@ impl Stage {
             memtable_bytes,
             cache_bytes: Some(cache_bytes),
             wal_segment_bytes: store.wal_segment_bytes,
+            // A script is counted operation by operation.
+            rebalance: false,
             ..Config::default()
         };
         (store, config)
