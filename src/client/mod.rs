@@ -197,13 +197,20 @@ impl Client {
     /// # Errors
     /// As [`Self::put`]; batches before and after the refused one may have been stored.
     pub fn put_batch(&mut self, entries: &[StoredEntry<'_>]) -> Result<(), ClientError> {
+        // Also after a refusal: an answer left behind would be taken for that of a later request.
+        let outcome = self.submit_all(entries);
+        outcome.and(self.finish_batches())
+    }
+
+    /// Sends entries in as many batches as the limits ask for, and waits for none but those that make room.
+    fn submit_all(&mut self, entries: &[StoredEntry<'_>]) -> Result<(), ClientError> {
         let mut rest = entries;
         while !rest.is_empty() {
             let (batch, tail) = rest.split_at(self.fitting(rest));
             self.submit_batch(batch)?;
             rest = tail;
         }
-        self.finish_batches()
+        Ok(())
     }
 
     /// How many of the entries one frame can carry; at least one.

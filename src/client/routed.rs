@@ -85,16 +85,12 @@ impl RoutedClient {
             let owner = self.index(entry.series);
             parts[owner].push(entry.clone());
         }
+        let mut outcome = Ok(());
         for (owner, part) in parts.iter().enumerate() {
-            let client = self.client(owner);
-            let mut rest = part.as_slice();
-            while !rest.is_empty() {
-                let (batch, tail) = rest.split_at(client.fitting(rest));
-                client.submit_batch(batch)?;
-                rest = tail;
-            }
+            outcome = outcome.and(self.client(owner).submit_all(part));
         }
-        let mut outcome = self.any.finish_batches();
+        // Also after a refusal: an answer left behind would be taken for that of a later request.
+        outcome = outcome.and(self.any.finish_batches());
         for client in self.routes.iter_mut().filter_map(|owner| owner.client.as_mut()) {
             outcome = outcome.and(client.finish_batches());
         }

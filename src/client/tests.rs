@@ -213,6 +213,23 @@ fn a_refused_batch_is_reported_after_all_answers_are_in() {
 }
 
 #[test]
+fn a_refused_batch_leaves_no_answer_behind() {
+    // Two refusals, one of them seen while later batches fly: the other must not fail the ping.
+    let (address, server) = Server::start();
+    let options = ClientOptions { batches_in_flight_max: 2, ..ClientOptions::default() };
+    let mut client = Client::connect(&address, &options).unwrap();
+    let entry = |series: &'static [u8]| StoredEntry { series, slot: Slot::Time(1), value: Value::F64(1.0) };
+    // The server takes three entries a batch.
+    let entries: Vec<_> =
+        [b"full".as_slice(), b"full", b"ok"].into_iter().flat_map(|series| vec![entry(series); 3]).collect();
+    let error = client.put_batch(&entries).unwrap_err();
+    assert_eq!(error.status(), Some(Status::NoSpace));
+    client.ping().unwrap();
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
 fn a_scan_streams_within_its_credit() {
     // A client that never gives credit back waits for ever; one that gives too much is flooded.
     let (address, server) = Server::start();

@@ -1,8 +1,8 @@
 //! The counters of one core. The core alone increments them, so they are plain integers.
 
+use super::hot::HotList;
 use super::latency::{Latencies, RecentLatencies};
 use super::phases::PhaseTotals;
-use crate::model::HotList;
 use std::sync::Arc;
 
 /// Everything that one core counts. Fields are totals since start unless their group says "now".

@@ -7,6 +7,7 @@
 
 mod core_metrics;
 pub mod endpoint;
+mod hot;
 mod latency;
 mod phases;
 mod prometheus;
@@ -17,6 +18,7 @@ pub use core_metrics::{
     CoreMetrics, CoreSnapshot, LoopCounters, NetCounters, RequestCounters, ShardGauges, StallCounters,
     TableCounters, WalCounters,
 };
+pub use hot::{HotList, HotSeries};
 pub use latency::{Latencies, RequestKind};
 pub use phases::{Phase, PhaseTimes, PhaseTotals};
 pub use prometheus::render_prometheus;

@@ -3,12 +3,12 @@
 //! Names and units are part of what operators build on: a renamed one breaks dashboards. Counters of all cores are
 //! summed; what tells cores or shards apart has a label.
 
+use super::hot::{HotList, HotSeries};
 use super::latency::{
     BUCKET_BOUNDS_NS, Buckets, LatencyTotals, RecentLatencies, RequestKind, quantile_seconds,
 };
 use super::phases::{Phase, PhaseTotals};
 use super::{CoreSnapshot, StoreSnapshot};
-use crate::model::{HotList, HotSeries};
 use std::fmt::Display;
 use std::fmt::Write;
 

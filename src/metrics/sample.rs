@@ -1,9 +1,9 @@
 //! Snapshots for the tests of the renderers: two cores with every field set.
 
+use super::hot::{HotList, HotSeries};
 use super::latency::RequestKind;
 use super::phases::PhaseTimes;
 use super::{CoreMetrics, CoreSnapshot, StoreSnapshot};
-use crate::model::{HotList, HotSeries};
 use std::sync::Arc;
 
 pub(super) fn cores() -> Vec<CoreSnapshot> {

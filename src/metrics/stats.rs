@@ -1,8 +1,8 @@
 //! The same numbers for people (`tskv stats`) and for INFO.
 
+use super::hot::{HotList, HotSeries};
 use super::latency::{RecentLatencies, quantile_seconds};
 use super::{CoreSnapshot, StoreSnapshot};
-use crate::model::{HotList, HotSeries};
 use hdrhistogram::Histogram;
 use std::fmt::Write;
 

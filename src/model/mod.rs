@@ -5,7 +5,6 @@ mod checkpoint;
 mod command;
 mod entry;
 mod file_ref;
-mod hot;
 mod ids;
 mod key;
 mod reply;
@@ -20,7 +19,6 @@ pub use command::{
 };
 pub use entry::{DeleteScope, EntryOp, KeyRange};
 pub use file_ref::FileRef;
-pub use hot::{HotList, HotSeries};
 pub use ids::{ConnectionId, Dialect, Lsn, OperationId, SegmentSeq, Seqno, StoreId, StreamId, TableId};
 pub use key::{KeyError, Slot, SlotClass, check_series};
 pub use reply::{ChunkInfo, KeyKind, Reply, ReplyError, SeriesDetails, SeriesInfo};

@@ -5,7 +5,8 @@
 //! has a place, and count less error is what it takes at least. Each window begins anew; the last whole one is told.
 
 use super::sampler::Sampler;
-use crate::model::{Command, HotList, HotSeries, Reply, Value};
+use crate::metrics::{HotList, HotSeries};
+use crate::model::{Command, Reply, Value};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -38,7 +38,8 @@ pub use event::{Event, Shortage};
 pub use handover::{Handover, Leave, TakeOver};
 
 use crate::limits::MEMTABLES_FROZEN_MAX;
-use crate::model::{Command, HotList, KeyRange, Lsn, ReplyError, SegmentSeq, Seqno};
+use crate::metrics::HotList;
+use crate::model::{Command, KeyRange, Lsn, ReplyError, SegmentSeq, Seqno};
 use crate::storage::memtable::Memtable;
 use crate::storage::read::{BlockRef, NewestSearch, Scratch};
 use crate::storage::sstable::TableError;

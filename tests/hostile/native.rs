@@ -132,7 +132,7 @@ fn refused() -> Vec<(&'static str, Vec<u8>)> {
         ("unknown opcode", frame(0x7f, b"")),
         ("opcode of a response", frame(RESPONSE_BIT | Opcode::Ping as u8, b"")),
         ("FATAL", frame(Opcode::Fatal as u8, b"")),
-        ("ROUTES", frame(Opcode::Routes as u8, b"")),
+        ("ROUTES with a byte behind", frame(Opcode::Routes as u8, b"!")),
         ("PUT of nothing", frame(Opcode::Put as u8, b"")),
         ("PUT of one byte", frame(Opcode::Put as u8, b"\x01")),
         ("PUT cut in the slot", frame(Opcode::Put as u8, b"\x01k\x02\x00\x00")),

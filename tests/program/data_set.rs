@@ -56,7 +56,7 @@ fn survives(file: &Path, is_bytes: bool, expected: &[u8], [first, then]: [&str; 
     let daemon = Daemon::start(&data, &["--backend", first, "--cores", "2", "--memtable-bytes", "1MiB"]);
     daemon.ok(&["import", "--type", value_type, file.to_str().unwrap()]);
     daemon.kill();
-    let daemon = Daemon::start(&data, &["--backend", then, "--cores", "3"]);
+    let daemon = Daemon::start(&data, &["--backend", then, "--cores", "3", "--rebalance", "off"]);
     compare(file, "after kill -9", &daemon.ok(&["export", "--values", "bits"]), expected);
     daemon.ok(&["compact"]);
     compare(file, "after compact", &daemon.ok(&["export", "--values", "bits"]), expected);
@@ -73,7 +73,7 @@ fn spreads(file: &Path, expected: &[u8], [first, then]: [&str; 2]) {
     let key =
         |line: &[u8]| String::from_utf8(line.split(|byte| *byte == b',').next().unwrap().into()).unwrap();
     let splits: Vec<String> = (1..4).map(|quarter| key(lines[lines.len() * quarter / 4])).collect();
-    let flags = ["--backend", first, "--cores", "4", "--split-at", &splits.join(",")];
+    let flags = ["--backend", first, "--cores", "4", "--rebalance", "off", "--split-at", &splits.join(",")];
     let daemon = Daemon::start(&data, &flags);
     daemon.ok(&["import", file.to_str().unwrap()]);
     // The page is refreshed now and then; all entries are still in the memtables.
