@@ -1,9 +1,9 @@
 //! A blocking client of the native protocol.
 //!
 //! One connection, one thread. Calls wait for their answer; [`Client::submit_batch`] lets a window of batches fly,
-//! [`Client::scan`] streams under flow control, [`RoutedClient`] talks to the owner of each key, [`Client::queue`] and [`Client::next_answer`] leave the window to the
-//! caller. After a [`ClientError::Connection`], [`ClientError::Closed`] or
-//! [`ClientError::Frame`] the connection is of no more use; open another.
+//! [`Client::scan`] streams under flow control, [`Client::queue`] and [`Client::next_answer`] leave the window to the
+//! caller, [`RoutedClient`] talks to the owner of each key. After a [`ClientError::Connection`], [`ClientError::Closed`]
+//! or [`ClientError::Frame`] the connection is of no more use; open another.
 #![forbid(unsafe_code)]
 
 mod error;

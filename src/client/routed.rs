@@ -2,7 +2,8 @@
 //!
 //! It asks the server for its routes, keeps a connection to each core's own port, and sends each request where its key
 //! is. An answer that came by way of another core says that the routes are stale: they are fetched again before the
-//! next request. Nothing depends on them for correctness: every core answers every request.
+//! next request. Nothing depends on them for correctness: every core answers every request. A core that cannot be reached
+//! at its port is asked by way of the first connection.
 
 use super::{Client, ClientError, ClientOptions};
 use crate::model::{DeleteScope, OwnedValue, ScanRequest, Slot, StoredEntry, Value};
@@ -38,7 +39,7 @@ impl RoutedClient {
     /// Connects to the server at `host:port`, and to all its cores.
     ///
     /// # Errors
-    /// As [`Client::connect`]; when the password is wrong; when the server tells no routes.
+    /// As [`Client::connect`], of the first connection; when the password is wrong; when the server tells no routes.
     pub fn connect(
         address: &str,
         options: &ClientOptions,
@@ -197,7 +198,7 @@ impl RoutedClient {
             let client = match open {
                 Some(client) => Some(client),
                 None if port == 0 => None,
-                None => self.connect_core(port)?,
+                None => self.connect_core(port),
             };
             self.routes.push(Owner { first_key, port, client });
         }
@@ -205,17 +206,14 @@ impl RoutedClient {
         Ok(())
     }
 
-    /// A connection to one core. None where nobody answers: its port may be shut off on the way, and any core serves.
-    fn connect_core(&self, port: u16) -> Result<Option<Client>, ClientError> {
+    /// A connection to one core. None where it cannot be had, for whatever reason: its port may be shut off on the way, or
+    /// the server be full; then the connection to any core does.
+    fn connect_core(&self, port: u16) -> Option<Client> {
         let address = SocketAddr::new(self.host, port).to_string();
-        let mut client = match Client::connect(&address, &self.options) {
-            Ok(client) => client,
-            Err(ClientError::Connect { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let mut client = Client::connect(&address, &self.options).ok()?;
         if let Some((username, password)) = &self.credentials {
-            client.auth(username, password)?;
+            client.auth(username, password).ok()?;
         }
-        Ok(Some(client))
+        Some(client)
     }
 }

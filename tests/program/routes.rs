@@ -172,6 +172,26 @@ fn a_routed_client_needs_its_password_on_every_port() {
 }
 
 #[test]
+fn a_routed_client_needs_no_connection_but_the_first() {
+    // A full server, or a firewall before the cores' ports: routes are a shortcut, not a condition.
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = start(&directory, "epoll", &["--core-port-base", "auto", "--max-clients", "2"]);
+    let mut admin = client(&daemon.address());
+    let mut routed = RoutedClient::connect(&daemon.address(), &ClientOptions::default(), None).unwrap();
+    for (round, boundary) in [b"h", b"c", b"e"].into_iter().enumerate() {
+        if round > 0 {
+            admin.move_boundary(0, boundary).unwrap();
+        }
+        for key in [b"a", b"f", b"k", b"z"] {
+            routed.put(key, Slot::Time(1), Value::I64(2)).unwrap();
+            assert_eq!(routed.get_at(key, 1).unwrap(), Some(OwnedValue::I64(2)));
+        }
+        let mut scan = routed.scan(ScanRequest { reverse: true, ..everything() }).unwrap();
+        assert!(scan.next_chunk().unwrap().is_some());
+    }
+}
+
+#[test]
 fn connections_spread_evenly_over_the_cores() {
     // The kernel's hash leaves a pool of a dozen connections anywhere, and one core does the work of three.
     for backend in BACKENDS {
