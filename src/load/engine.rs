@@ -5,7 +5,8 @@
 //! ```
 //! Under a schedule an operation is due at a time fixed beforehand; it goes to a connection that waits for nothing, else
 //! to the next one with room, however late that is: it is never skipped. Without a schedule each connection is kept full.
-//! Near a due time the thread spins, because a sleep would end late; time spent so is not counted as work.
+//! Near a due time the thread spins, because a sleep would end late; it yields its processor to whoever wants it, and
+//! time spent so is not counted as work.
 
 use super::connection::{Complete, Connection, Pending};
 use super::journal::{Acknowledged, JournalWriter};
@@ -149,6 +150,7 @@ impl Engine {
             self.receive(index);
         }
         let mut completions = Vec::new();
+        let mut last_cpu_ns = start_cpu_ns;
         loop {
             let now_ns = sys::monotonic_ns();
             if self.is_over(now_ns) {
@@ -163,10 +165,17 @@ impl Engine {
                 break;
             }
             let done_ns = sys::monotonic_ns();
-            if wait == Wait::No && !issued && completions.is_empty() {
-                self.spin_ns += done_ns - now_ns;
+            let is_spinning = wait == Wait::No && !issued && completions.is_empty();
+            if is_spinning {
+                // A server that shares this processor must not wait for a thread that does nothing.
+                std::thread::yield_now();
             }
-            let busy_ns = sys::thread_cpu_ns().saturating_sub(start_cpu_ns + self.spin_ns);
+            let cpu_ns = sys::thread_cpu_ns();
+            if is_spinning {
+                self.spin_ns += cpu_ns - last_cpu_ns;
+            }
+            last_cpu_ns = cpu_ns;
+            let busy_ns = cpu_ns.saturating_sub(start_cpu_ns + self.spin_ns);
             let behind_ns = self.behind_ns(done_ns);
             self.recorder.turn_over(done_ns, behind_ns, busy_ns);
             for completion in completions.drain(..) {
