@@ -169,6 +169,9 @@ pub struct Verdict {
     pub target_not_reached: bool,
     /// It was stopped before its end; what was measured until then is here.
     pub interrupted: bool,
+    /// Why the generator could not go on: its file, its journal or its event loop. What was measured until then is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// Operations per second asked for; absent: closed loop.
     pub target_rate: Option<f64>,
     /// Operations per second that were answered, errors included.

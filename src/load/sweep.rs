@@ -155,6 +155,9 @@ fn shortfall(objective: &Objective, result: &RunResult) -> Option<String> {
     if verdict.interrupted {
         return Some("interrupted".to_owned());
     }
+    if let Some(failure) = &verdict.failure {
+        return Some(failure.clone());
+    }
     if errors > 0 || verdict.connections_lost > 0 {
         let lost = verdict.connections_lost;
         return Some(format!("{errors} requests failed and {lost} connections were lost"));

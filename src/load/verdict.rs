@@ -108,6 +108,7 @@ pub(super) fn verdict(options: &RunOptions, all: &[&Evidence], interrupted: bool
         generator_limited: cpu_percent >= BUSY_PERCENT_MAX || missed_by_itself || late_by_itself,
         target_not_reached,
         interrupted,
+        failure: all.iter().find_map(|evidence| evidence.failure.clone()),
         target_rate: options.rate,
         achieved_rate,
         dropped: sum(|evidence| evidence.dropped),

@@ -110,6 +110,7 @@ pub(crate) fn example_run() -> RunResult {
             start_unix_ms: 1_700_000_000_000,
         },
         verdict: Verdict {
+            failure: None,
             target_rate: Some(5_000.0),
             achieved_rate: 5_000.0,
             max_lag_ms: Some(0.21),

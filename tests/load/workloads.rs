@@ -204,6 +204,22 @@ fn live_lines_come_as_often_as_asked_for() {
 }
 
 #[test]
+fn a_file_that_cannot_be_replayed_to_its_end_fails_the_run() {
+    // A script would take a replay of nothing for a fast one.
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&folder.path().join("store"), &["--sync", "none"]);
+    std::fs::write(folder.path().join("in.csv"), "series,timestamp_ms,value\na,1,2.5\na,2,warm\n").unwrap();
+    let ran = bench(folder.path(), "replay -q --file in.csv --json out.json", &daemon.address());
+    assert_eq!(ran.status, Some(1), "{}", ran.words());
+    assert!(ran.stderr.contains("line 3") && ran.stderr.contains("--values bytes"), "{}", ran.words());
+    let result = result(folder.path(), "out.json");
+    assert_eq!(result.ops["write"].values, 1, "what came before the bad line was sent");
+    assert!(result.verdict.failure.is_some_and(|failure| failure.contains("'warm'")));
+    let ran = bench(folder.path(), "query -n 5", &daemon.address());
+    assert!(ran.status == Some(2) && ran.stderr.contains("--queries"), "{}", ran.words());
+}
+
+#[test]
 fn a_file_of_byte_strings_is_replayed() {
     // The readings of a whole data set could be replayed but for those that are no numbers.
     let folder = tempfile::tempdir().unwrap();

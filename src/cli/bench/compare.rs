@@ -210,6 +210,7 @@ fn compare_pair(text: &mut String, base: &Stored, new: &Stored, noise_floor_perc
             ),
             (verdict.target_not_reached, "target_not_reached: the latencies are those of an overload"),
             (verdict.interrupted, "interrupted before its end"),
+            (verdict.failure.is_some(), "failed before its end"),
         ] {
             if is_set {
                 *text += &format!("beware   {}: {words}\n", run.path.display());

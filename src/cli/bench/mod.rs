@@ -262,7 +262,11 @@ fn tell(
     let is_kept = keep_thresholds(&args.output.thresholds, result, &mut output)?;
     let errors: u64 = result.ops.values().map(|op| op.errors).sum();
     let lost = result.verdict.connections_lost;
-    let is_whole = !result.verdict.interrupted && errors <= args.load.max_errors && lost == 0;
+    let verdict = &result.verdict;
+    let is_whole = !verdict.interrupted
+        && verdict.failure.is_none()
+        && errors <= args.load.max_errors
+        && lost == 0;
     let mut comparison = String::new();
     let is_worse = args.output.baseline.conclude(&mut comparison, base, result, is_kept && is_whole)?;
     output
@@ -270,7 +274,10 @@ fn tell(
         .and_then(|()| output.flush())
         .map_err(|error| CliError::output(&error))?;
     written?;
-    if result.verdict.interrupted {
+    if let Some(failure) = &verdict.failure {
+        return Err(CliError::failed(failure));
+    }
+    if verdict.interrupted {
         return Err(CliError::Status(STATUS_INTERRUPTED, "interrupted".to_owned()));
     }
     if errors > args.load.max_errors {
@@ -336,7 +343,7 @@ impl SampleSource for CsvSource {
         let (series, time) = (sample.series.to_vec(), sample.time);
         match value {
             Ok(value) => Ok(Some(ReplaySample { series, time, value })),
-            Err(reason) => Err(self.reader.error(reason).to_string()),
+            Err(reason) => Err(format!("{}; --values bytes replays byte strings", self.reader.error(reason))),
         }
     }
 }

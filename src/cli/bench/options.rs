@@ -171,6 +171,9 @@ fn load_once(options: &mut RunOptions, args: &RunArgs) -> Result<(), CliError> {
 /// The options of `query`.
 pub(super) fn query_options(args: &QueryArgs) -> Result<RunOptions, CliError> {
     let run = &args.run;
+    if run.load.requests.is_some() || run.load.duration.is_some() {
+        return Err(usage("requests, --duration", "each kind of query is asked --queries times"));
+    }
     let settings = Settings::new(run, "query", WorkloadArg::TsbsCpu)?;
     let names: Vec<&str> = match args.query.as_slice() {
         [] => QueryKind::NAMES.to_vec(),

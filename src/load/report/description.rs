@@ -84,6 +84,9 @@ pub(super) fn schedule(result: &RunResult) -> String {
 pub(super) fn verdict(result: &RunResult) -> String {
     let verdict = &result.verdict;
     let mut words = Vec::new();
+    if verdict.failure.is_some() {
+        words.push("failed".to_owned());
+    }
     if verdict.interrupted {
         words.push("interrupted".to_owned());
     }

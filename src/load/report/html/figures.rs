@@ -17,7 +17,10 @@ pub(super) fn cards(runs: &[NamedRun<'_>]) -> String {
 
 fn card(index: usize, run: &NamedRun<'_>) -> String {
     let verdict = &run.result.verdict;
-    let is_ok = !(verdict.generator_limited || verdict.target_not_reached || verdict.interrupted);
+    let is_ok = !(verdict.generator_limited
+        || verdict.target_not_reached
+        || verdict.interrupted
+        || verdict.failure.is_some());
     let total = total_of(run.result);
     let latencies = total.headline();
     let ms = |percentile| match latencies.percentile_us(percentile) {
