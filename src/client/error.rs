@@ -22,6 +22,8 @@ pub enum ClientError {
     Refused { status: Status, message: String },
     /// A response to another question.
     Unexpected { found: &'static str },
+    /// An error of RESP: from a tskv server that is full, or from a server that is none.
+    Resp { message: String },
     /// More than one frame can carry.
     TooLarge { what: &'static str, max: usize },
 }
@@ -52,6 +54,9 @@ impl fmt::Display for ClientError {
             Self::Frame(error) => write!(f, "unreadable answer: {error}"),
             Self::Payload(error) => write!(f, "unreadable answer: {error}"),
             Self::Refused { message, .. } => f.write_str(message),
+            Self::Resp { message } => {
+                write!(f, "a tskv server that is full, or none at all: it says '{message}'")
+            }
             Self::Unexpected { found } => write!(f, "the server answered another question with {found}"),
             Self::TooLarge { what, max } => write!(f, "{what}: more than {max}"),
         }

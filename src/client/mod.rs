@@ -21,7 +21,8 @@ use crate::model::{
     CheckpointName, Command, DeleteScope, OwnedValue, ScanRequest, Slot, StoredEntry, TimeUnit, Value,
 };
 use crate::protocol::binary::{
-    FrameHeader, FrameLimits, Framed, Request, Response, decode_frame, decode_response, encode_request,
+    FrameError, FrameHeader, FrameLimits, Framed, Request, Response, decode_frame, decode_response,
+    encode_request,
 };
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -460,9 +461,11 @@ impl Client {
     fn receive(&mut self) -> Result<FrameAt, ClientError> {
         loop {
             let unread = self.received.get(self.start..).unwrap_or_default();
-            if let Framed::Frame { header, payload, consumed } =
-                decode_frame(unread, &FrameLimits::authenticated())?
-            {
+            let framed = match decode_frame(unread, &FrameLimits::authenticated()) {
+                Err(FrameError::Magic { found: b'-' }) => return Err(resp_error(unread)),
+                framed => framed?,
+            };
+            if let Framed::Frame { header, payload, consumed } = framed {
                 let payload_start = self.start + crate::protocol::binary::HEADER_BYTES;
                 let payload = payload_start..payload_start + payload.len();
                 self.start += consumed;
@@ -503,6 +506,13 @@ impl Client {
             response => Ok(response),
         }
     }
+}
+
+/// What a server says before it knows the protocol of its client.
+fn resp_error(received: &[u8]) -> ClientError {
+    let line = received.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let text = line.get(1..line.len().min(200)).unwrap_or_default();
+    ClientError::Resp { message: text.escape_ascii().to_string() }
 }
 
 /// Bytes of an entry within a batch, at most.

@@ -270,11 +270,17 @@ fn what_is_no_tskv_is_told_so() {
         let mut buffer = [0; 64];
         let _count = stream.read(&mut buffer).unwrap();
         stream.write_all(b"-ERR unknown command\r\n").unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let _count = stream.read(&mut buffer).unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n").unwrap();
         let (stream, _) = listener.accept().unwrap();
         drop(stream);
     });
     let error = Client::connect(&address, &ClientOptions::default()).unwrap_err();
-    let text = "this is not the data port of a tskv server (its answer starts with 0x2d)";
+    let text = "a tskv server that is full, or none at all: it says 'ERR unknown command'";
+    assert_eq!(error.to_string(), text);
+    let error = Client::connect(&address, &ClientOptions::default()).unwrap_err();
+    let text = "this is not the data port of a tskv server (its answer starts with 0x48)";
     assert_eq!(error.to_string(), text);
     let error = Client::connect(&address, &ClientOptions::default()).unwrap_err();
     assert!(matches!(error, ClientError::Closed | ClientError::Connection { .. }), "{error}");

@@ -263,10 +263,8 @@ fn tell(
     let errors: u64 = result.ops.values().map(|op| op.errors).sum();
     let lost = result.verdict.connections_lost;
     let verdict = &result.verdict;
-    let is_whole = !verdict.interrupted
-        && verdict.failure.is_none()
-        && errors <= args.load.max_errors
-        && lost == 0;
+    let is_whole =
+        !verdict.interrupted && verdict.failure.is_none() && errors <= args.load.max_errors && lost == 0;
     let mut comparison = String::new();
     let is_worse = args.output.baseline.conclude(&mut comparison, base, result, is_kept && is_whole)?;
     output
