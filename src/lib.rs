@@ -30,7 +30,7 @@
 //! | `storage` | wal, memtable, sstable, manifest, compaction, read: pure | model, encoding, limits |
 //! | `protocol` | bytes ↔ commands: binary, resp, http | model, encoding, limits |
 //! | `metrics` | counters, histograms, their Prometheus form | – |
-//! | `shard` | events → effects: write, read, scan, park, block cache | storage, model, metrics, limits |
+//! | `shard` | events → effects: write, read, scan, park, caches | storage, model, metrics, limits |
 //! | `io` | the two seams, and uring, epoll, the simulated machine | buffer, model, limits |
 //! | `jobs` | open, recover, coordinator, flush, compact, check | storage, model, io (`Files`, `Spawner`), limits |
 //! | `config` | what an operator may set | model, io and storage (two policy types), limits |

@@ -47,6 +47,8 @@ pub(crate) enum Bug {
     ReadOutsideClip,
     /// A range of keys is handed over before the log that holds its writes is durable.
     HandOverWithoutSync,
+    /// Values that were read are remembered beyond the next write.
+    RememberForEver,
 }
 
 /// Whether the bug is in force.
@@ -95,7 +97,7 @@ fn by_environment(_bug: Bug) -> bool {
 
 /// What `TSKV_TEETH` may say.
 #[cfg(tskv_teeth)]
-const NAMES: [(&str, Bug); 19] = [
+const NAMES: [(&str, Bug); 20] = [
     ("skip-wal-sync", Bug::SkipWalSync),
     ("skip-dir-sync-after-rename", Bug::SkipDirSyncAfterRename),
     ("ack-before-sync", Bug::AckBeforeSync),
@@ -115,6 +117,7 @@ const NAMES: [(&str, Bug); 19] = [
     ("skip-seqno-raise", Bug::SkipSeqnoRaise),
     ("read-outside-clip", Bug::ReadOutsideClip),
     ("hand-over-without-sync", Bug::HandOverWithoutSync),
+    ("remember-for-ever", Bug::RememberForEver),
 ];
 
 #[cfg(tskv_teeth)]

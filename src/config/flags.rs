@@ -201,8 +201,8 @@ pub const FLAGS: &[Flag] = &[
         name: "cache-bytes",
         value_name: "SIZE",
         default: "",
-        help: "Memory of each core's cache of decoded blocks; 0 for none [default: the cores share a quarter of the \
-               memory]",
+        help: "Memory of each core's cache: decoded blocks and, in an eighth of it, single values; 0 for none \
+               [default: the cores share a quarter of the memory]",
         repeatable: false,
         set: |config, values| {
             let mut bytes = 0;

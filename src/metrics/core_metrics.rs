@@ -145,6 +145,10 @@ pub struct TableCounters {
     pub cache_hits: u64,
     /// Blocks not found in the cache.
     pub cache_misses: u64,
+    /// Lookups that a remembered value answered.
+    pub value_cache_hits: u64,
+    /// Values that were found in tables instead.
+    pub value_cache_misses: u64,
     /// Block reads that failed.
     pub read_errors: u64,
 }
@@ -190,6 +194,8 @@ pub struct ShardGauges {
     pub memtables_frozen: u64,
     /// Bytes of cached blocks.
     pub cache_bytes: u64,
+    /// Bytes of remembered values.
+    pub value_cache_bytes: u64,
     /// Operations that wait for a block or behind another.
     pub operations_parked: u64,
     /// WAL segments not yet retired.

@@ -73,7 +73,7 @@ fn requests(page: &mut Page, cores: &[CoreSnapshot]) {
 
 fn log_and_tables(page: &mut Page, cores: &[CoreSnapshot], store: &StoreSnapshot) {
     let sum = |pick: Pick| cores.iter().map(pick).sum::<u64>();
-    let counters: [(&str, &str, Pick); 10] = [
+    let counters: [(&str, &str, Pick); 12] = [
         ("appends_total", "Records appended to the write-ahead log.", |c| c.wal.appends),
         ("wal_written_bytes_total", "Bytes written to the write-ahead log.", |c| c.wal.append_bytes),
         ("fsync_total", "Durable writes of the log: data syncs, and writes that sync themselves.", |c| {
@@ -86,6 +86,8 @@ fn log_and_tables(page: &mut Page, cores: &[CoreSnapshot], store: &StoreSnapshot
         ("block_read_errors_total", "Table block reads that failed.", |c| c.table.read_errors),
         ("cache_hits_total", "Table blocks found in the cache.", |c| c.table.cache_hits),
         ("cache_misses_total", "Table blocks not found in the cache.", |c| c.table.cache_misses),
+        ("value_cache_hits_total", "Lookups that a remembered value answered.", |c| c.table.value_cache_hits),
+        ("value_cache_misses_total", "Values found in tables instead.", |c| c.table.value_cache_misses),
     ];
     for (name, help, pick) in counters {
         page.counter(name, help, sum(pick));
@@ -122,12 +124,13 @@ fn stalls(page: &mut Page, cores: &[CoreSnapshot]) {
 }
 
 fn per_shard(page: &mut Page, cores: &[CoreSnapshot], store: &StoreSnapshot) {
-    let gauges: [(&str, &str, Pick); 8] = [
+    let gauges: [(&str, &str, Pick); 9] = [
         ("core_connections", "Client connections open on the core.", |c| c.net.connections_open),
         ("memtable_bytes", "Bytes in memtables.", |c| c.shard.memtable_bytes),
         ("memtable_entries", "Entries in memtables.", |c| c.shard.memtable_entries),
         ("memtables_frozen", "Frozen memtables that wait for their flush.", |c| c.shard.memtables_frozen),
         ("cache_bytes", "Bytes of cached table blocks.", |c| c.shard.cache_bytes),
+        ("value_cache_bytes", "Bytes of remembered values.", |c| c.shard.value_cache_bytes),
         ("operations_parked", "Operations that wait for a block or behind another.", |c| {
             c.shard.operations_parked
         }),

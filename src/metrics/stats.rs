@@ -49,6 +49,7 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
                 ("memtable_bytes", sum(|c| c.shard.memtable_bytes)),
                 ("memtables_frozen", sum(|c| c.shard.memtables_frozen)),
                 ("cache_bytes", sum(|c| c.shard.cache_bytes)),
+                ("value_cache_bytes", sum(|c| c.shard.value_cache_bytes)),
             ],
         ),
         section(
@@ -242,7 +243,7 @@ pub fn render_stats(cores: &[CoreSnapshot], store: &StoreSnapshot) -> String {
             "memtables {} ({} frozen), cache {}",
             bytes(sum(|c| c.shard.memtable_bytes)),
             count(sum(|c| c.shard.memtables_frozen)),
-            bytes(sum(|c| c.shard.cache_bytes)),
+            bytes(sum(|c| c.shard.cache_bytes + c.shard.value_cache_bytes)),
         ),
     );
     line(

@@ -11,6 +11,9 @@ pub(crate) fn gather(metrics: &mut CoreMetrics, shard: &Shard) {
     metrics.table.bloom_negative = counters.bloom_negative;
     metrics.table.cache_hits = gauges.cache_hits;
     metrics.table.cache_misses = gauges.cache_misses;
+    metrics.table.value_cache_hits = gauges.value_cache_hits;
+    metrics.table.value_cache_misses = gauges.value_cache_misses;
+    metrics.shard.value_cache_bytes = gauges.value_cache_bytes;
     metrics.shard.operations = counters.operations;
     metrics.shard.memtable_bytes = gauges.memtable_bytes;
     metrics.shard.memtable_entries = gauges.memtable_entries;

@@ -136,6 +136,8 @@ impl Shard {
         let leaving = self.leaving.take().expect("keys are handed over before they are gone");
         self.keys = Arc::new(rest_of(&self.keys, &leaving.keys).expect("the range was checked"));
         self.load.retain(|key| self.keys.contains(key));
+        // Others write to them now.
+        self.values.begin_epoch();
     }
 
     /// Takes over keys next to its own.
@@ -179,6 +181,7 @@ impl Shard {
         }
         self.taken_over = self.taken_over.max(handover.seqno);
         self.keys = Arc::new(joined(&self.keys, &handover.keys));
+        self.values.begin_epoch();
         TakeOver::Done
     }
 

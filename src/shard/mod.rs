@@ -1,7 +1,7 @@
 //! A shard: owner of one key range, as a function from events to effects.
 //!
 //! [`Shard::handle`] does no I/O, reads no clock, starts no thread and rolls no dice. It owns the stream's log, the
-//! memtables, the block cache and every operation that waits.
+//! memtables, the caches and every operation that waits.
 //!
 //! A command runs as a **task**: steps that either finish with a reply or stop with a `Pause` that says why. A step
 //! that pauses has changed nothing; it runs again, from the beginning or from the position that the task keeps, when
@@ -31,6 +31,7 @@ mod scan;
 mod series;
 #[cfg(test)]
 mod tests;
+mod value_cache;
 mod write;
 
 pub use effect::{Effects, ReadId, ShardRequest};
@@ -55,6 +56,10 @@ use rate_limit::RateLimit;
 use read::{Capture, Flights, Pins};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use value_cache::ValueCache;
+
+/// The part of the cache's bytes that remembers single values; decoded blocks have the rest.
+const VALUE_CACHE_SHARE: u64 = 8;
 
 /// What a shard is made for.
 #[derive(Clone, Debug)]
@@ -71,7 +76,7 @@ pub struct ShardOptions {
     pub memtable_age_ns: u64,
     /// Size of full WAL segments.
     pub wal_segment_bytes: u64,
-    /// Budget of the block cache.
+    /// Budget of the caches.
     pub cache_bytes: u64,
     /// Above every seqno of the store.
     pub seqno_start: Seqno,
@@ -117,6 +122,12 @@ pub struct ShardGauges {
     pub cache_hits: u64,
     /// Cache lookups not answered.
     pub cache_misses: u64,
+    /// Bytes of remembered values.
+    pub value_cache_bytes: u64,
+    /// Lookups answered with one.
+    pub value_cache_hits: u64,
+    /// Values found in tables instead.
+    pub value_cache_misses: u64,
     /// Operations that wait.
     pub parked: u64,
     /// Log bytes not yet durable.
@@ -162,6 +173,7 @@ pub struct Shard {
     log: StreamWriter,
     memory: Memory,
     cache: BlockCache,
+    values: ValueCache,
     flights: Flights,
     parking: Parking,
     /// Operations with another slice to run.
@@ -255,7 +267,8 @@ impl Shard {
                 borrowed: Vec::new(),
                 version,
             },
-            cache: BlockCache::new(options.cache_bytes),
+            cache: BlockCache::new(options.cache_bytes - options.cache_bytes / VALUE_CACHE_SHARE),
+            values: ValueCache::new(options.cache_bytes / VALUE_CACHE_SHARE),
             flights: Flights::default(),
             parking: Parking::default(),
             runnable: VecDeque::new(),
@@ -431,6 +444,7 @@ impl Shard {
     pub fn gauges(&self) -> ShardGauges {
         let frozen: usize = self.memory.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
         let (cache_hits, cache_misses) = self.cache.hits_and_misses();
+        let (value_cache_hits, value_cache_misses) = self.values.hits_and_misses();
         ShardGauges {
             memtable_bytes: (self.memory.active.bytes() + frozen) as u64,
             memtable_entries: self.memory.active.entries() as u64
@@ -439,6 +453,9 @@ impl Shard {
             cache_bytes: self.cache.bytes(),
             cache_hits,
             cache_misses,
+            value_cache_bytes: self.values.bytes(),
+            value_cache_hits,
+            value_cache_misses,
             parked: self.parking.count() as u64,
             wal_bytes_unsynced: self.log.staged().0 - self.log.synced().0,
             wal_segments: self.log.live_segments().count() as u64,

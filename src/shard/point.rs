@@ -5,6 +5,7 @@ use super::{Pause, Shard, Task};
 use crate::model::{
     DeleteScope, EntryOp, KeyKind, Lsn, OperationId, Reply, ReplyError, SetCondition, Slot, SlotClass, Value,
 };
+use crate::storage::memtable::series_hash;
 
 impl Shard {
     pub(super) fn get_at(
@@ -87,15 +88,14 @@ impl Shard {
         key: &[u8],
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let gate = self.gate(key);
-        let replied =
-            self.find_with(task, key, Slot::Timeless, |value| reply_if_found(operation, value, gate, fx))?;
-        if !replied && self.is_series(task, key)? {
+        if self.reply_with_string(operation, task, key, fx)? {
+            return Ok(());
+        }
+        if self.is_series(task, key)? {
             return Err(Pause::Refused(ReplyError::WrongType));
         }
-        if !replied {
-            fx.reply(operation, Reply::Null, gate);
-        }
+        let gate = self.gate(key);
+        fx.reply(operation, Reply::Null, gate);
         Ok(())
     }
 
@@ -107,11 +107,29 @@ impl Shard {
         key: &[u8],
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
-        let gate = self.gate(key);
-        if !self.find_with(task, key, Slot::Timeless, |value| reply_if_found(operation, value, gate, fx))? {
+        if !self.reply_with_string(operation, task, key, fx)? {
+            let gate = self.gate(key);
             fx.reply(operation, Reply::Null, gate);
         }
         Ok(())
+    }
+
+    /// Replies with the string, if the key holds one.
+    fn reply_with_string(
+        &mut self,
+        operation: OperationId,
+        task: &mut Task,
+        key: &[u8],
+        fx: &mut impl Effects,
+    ) -> Result<bool, Pause> {
+        let remembers = task.capture.is_none();
+        if remembers && let Some((_, bytes)) = self.values.find(series_hash(key), key, SlotClass::Timeless) {
+            // It lies in a table, and nothing later is known of the key: there is no log to wait for.
+            fx.reply(operation, Reply::Bytes(bytes), Lsn(0));
+            return Ok(true);
+        }
+        let gate = self.gate(key);
+        self.find_with(task, key, Slot::Timeless, |value| reply_if_found(operation, value, gate, fx))
     }
 
     /// STRLEN.

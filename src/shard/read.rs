@@ -3,6 +3,7 @@
 use super::block_cache::{BlockCache, BlockKey};
 use super::effect::{Effects, ReadId};
 use super::park::ParkId;
+use super::value_cache::ValueCache;
 use super::{Pause, Shard, Task};
 use crate::limits::{MEMTABLES_BORROWED_MAX, MEMTABLES_FROZEN_MAX};
 use crate::model::{KeyRange, OwnedValue, Seqno, Slot, SlotClass, Value};
@@ -53,10 +54,12 @@ impl Pins {
     }
 }
 
-/// Cache and pins as the storage layer sees them.
+/// Caches and pins as the storage layer sees them.
 pub(crate) struct BlocksAtHand<'a> {
     cache: &'a mut BlockCache,
     pins: &'a Pins,
+    /// Only for what reads the present: it knows no other time.
+    values: Option<&'a mut ValueCache>,
 }
 
 impl Blocks for BlocksAtHand<'_> {
@@ -66,6 +69,14 @@ impl Blocks for BlocksAtHand<'_> {
         match pinned {
             Some((_, block)) => Some(Arc::clone(block)),
             None => self.cache.find(key),
+        }
+    }
+    fn remembered(&mut self, hash: u64, series: &[u8], class: SlotClass) -> Option<(Seqno, &[u8])> {
+        self.values.as_mut()?.find(hash, series, class)
+    }
+    fn remember(&mut self, hash: u64, series: &[u8], class: SlotClass, entry: (Seqno, &[u8])) {
+        if let Some(values) = &mut self.values {
+            values.keep(hash, series, class, entry);
         }
     }
 }
@@ -182,7 +193,8 @@ impl Shard {
             keys
         };
         let view = View { memtables, version, snapshot, keys };
-        let mut blocks = BlocksAtHand { cache: &mut self.cache, pins: &task.pins };
+        let values = task.capture.is_none().then_some(&mut self.values);
+        let mut blocks = BlocksAtHand { cache: &mut self.cache, pins: &task.pins, values };
         match call(&view, &mut blocks) {
             Ok(Step::Ready(found)) => Ok(found),
             Ok(Step::Need(blocks)) => Err(Pause::Need(blocks)),

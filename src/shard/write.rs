@@ -4,11 +4,13 @@ use super::effect::{Effects, ShardRequest};
 use super::{Frozen, Pause, Shard, Shortage};
 use crate::limits::{MEMTABLE_SEGMENTS_MAX, MEMTABLES_FROZEN_MAX};
 use crate::model::{
-    Command, DeleteScope, EntryOp, KeyRange, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, StoredEntry,
+    Command, DeleteScope, EntryOp, KeyRange, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, SlotClass,
+    StoredEntry,
 };
-use crate::storage::memtable::Memtable;
+use crate::storage::memtable::{Memtable, series_hash};
 use crate::storage::range_delete::RangeDelete;
 use crate::storage::wal::{Admission, Record, SegmentLife, SyncPolicy, record_bytes, record_bytes_max};
+use crate::teeth::{Bug, planted};
 use std::mem;
 use std::sync::Arc;
 
@@ -81,7 +83,7 @@ impl Shard {
         if replace {
             let seqno = self.take_seqno();
             let lsn = self.log.append(seqno, &delete);
-            self.memory.active.delete_range(RangeDelete::new(scope, seqno), lsn);
+            self.delete_range(scope, RangeDelete::new(scope, seqno), lsn);
         }
         for (slot, op) in entries {
             let seqno = self.take_seqno();
@@ -124,7 +126,7 @@ impl Shard {
         let seqno = self.take_seqno();
         let lsn = self.log.append(seqno, &record);
         delete.seqno = seqno;
-        self.memory.active.delete_range(delete, lsn);
+        self.delete_range(scope, delete, lsn);
         self.counters.range_deletes += 1;
         Ok(())
     }
@@ -183,7 +185,24 @@ impl Shard {
         self.retry_stalled(now_ns, fx);
     }
 
+    fn delete_range(&mut self, scope: DeleteScope<'_>, delete: RangeDelete, lsn: Lsn) {
+        match scope {
+            DeleteScope::TimeRange { .. } => {}
+            DeleteScope::Series { series } => {
+                let hash = series_hash(series);
+                self.values.forget(hash, SlotClass::Metadata);
+                self.values.forget(hash, SlotClass::Timeless);
+            }
+            DeleteScope::Prefix { .. } | DeleteScope::All => self.values.begin_epoch(),
+        }
+        self.memory.active.delete_range(delete, lsn);
+    }
+
     fn insert(&mut self, series: &[u8], slot: Slot, seqno: Seqno, op: EntryOp<'_>, lsn: Lsn) {
+        let class = slot.class();
+        if class != SlotClass::Time && !planted(Bug::RememberForEver) {
+            self.values.forget(series_hash(series), class);
+        }
         let replace_older = self.snapshots.is_empty();
         self.memory.active.insert(series, slot, seqno, op, lsn, replace_older);
         self.counters.entries_written += 1;

@@ -40,7 +40,7 @@ pub use summary::ChunkSummary;
 use super::memtable::Memtable;
 use super::sstable::Block;
 use super::version::{Table, Version};
-use crate::model::{KeyRange, Seqno};
+use crate::model::{KeyRange, Seqno, SlotClass};
 use std::sync::Arc;
 
 /// What a read looks at.
@@ -60,6 +60,12 @@ pub struct View<'a> {
 pub trait Blocks {
     /// A block of a table, when it is there.
     fn block(&mut self, table: &Arc<Table>, index: usize) -> Option<Arc<Block>>;
+    /// The visible entry of a slot without time as of the present, where an earlier lookup left it.
+    fn remembered(&mut self, _hash: u64, _series: &[u8], _class: SlotClass) -> Option<(Seqno, &[u8])> {
+        None
+    }
+    /// Takes such an entry, which lies in a table, for later lookups.
+    fn remember(&mut self, _hash: u64, _series: &[u8], _class: SlotClass, _entry: (Seqno, &[u8])) {}
 }
 
 /// Names a block that has to be read.

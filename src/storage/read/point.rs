@@ -42,7 +42,13 @@ pub fn find_slot<'a>(
     if !view.keys.contains(series) {
         return Ok(Step::Ready(None));
     }
-    let hash = series_hash(series);
+    let (hash, class) = (series_hash(series), slot.class());
+    let may_remember = class != SlotClass::Time && view.snapshot == Seqno::MAX;
+    if may_remember && let Some((seqno, bytes)) = blocks.remembered(hash, series, class) {
+        scratch.best.clear();
+        scratch.best.push(0, seqno, EntryOp::Put(Value::Bytes(bytes)));
+        return Ok(Step::Ready(visible(&scratch.best, 0, Seqno(0))));
+    }
     let in_memory = newest_in_memtables(view, hash, series, slot);
     let newest = in_memory.map_or(Seqno(0), |(columns, index)| columns.seqno(index));
     let hidden_below = covering_delete(view, hash, series, slot);
@@ -64,6 +70,13 @@ pub fn find_slot<'a>(
     needs.list.retain(|block| block.table.meta.seqno_max > search.best);
     if !needs.list.is_empty() {
         return Ok(needs.into_step());
+    }
+    // It is newer than what is in memory, and than any delete.
+    if may_remember
+        && !scratch.best.is_empty()
+        && let EntryOp::Put(Value::Bytes(bytes)) = scratch.best.op(0)
+    {
+        blocks.remember(hash, series, class, (scratch.best.seqno(0), bytes));
     }
     let in_tables = !scratch.best.is_empty();
     let found = if in_tables { Some((&scratch.best, 0)) } else { in_memory };
