@@ -51,11 +51,33 @@ pub fn series_hash(series: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// A series in the hash index. A part of its hash lies beside it: the index grows without a look at any key, which
+/// would be a stall of as many cache misses as there are series.
+#[derive(Clone, Copy, Debug)]
+struct IndexEntry {
+    hash: u32,
+    number: u32,
+}
+
+impl IndexEntry {
+    fn new(hash: u64, number: u32) -> Self {
+        Self { hash: (hash >> 32) as u32, number }
+    }
+    fn spread(self) -> u64 {
+        spread(u64::from(self.hash) << 32)
+    }
+}
+
+/// The hash that the index goes by, made of the part that entries keep.
+fn spread(hash: u64) -> u64 {
+    (hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// See the module's header.
 #[derive(Clone, Debug, Default)]
 pub struct Memtable {
     id: u64,
-    index: HashTable<u32>,
+    index: HashTable<IndexEntry>,
     order: SeriesOrder,
     series: Vec<SeriesState>,
     singles: SinglePool,
@@ -230,7 +252,7 @@ impl Memtable {
     /// First series whose key is not below `key`.
     #[must_use]
     pub fn seek_series(&self, key: &[u8]) -> SeriesPlace {
-        SeriesPlace(self.order.seek(|number| (*self.series[number as usize].key).cmp(key)))
+        SeriesPlace(self.order.seek(key, |number| &self.series[number as usize].key))
     }
     /// The place behind the last series.
     #[must_use]
@@ -334,16 +356,17 @@ impl Memtable {
             return number;
         }
         let number = u32::try_from(self.series.len()).expect("a memtable's size bounds its series");
-        let all = &self.series;
-        self.order.insert(number, |other| (*all[other as usize].key).cmp(series));
-        self.index.insert_unique(hash, number, |other| series_hash(&all[*other as usize].key));
         self.series.push(SeriesState { key: series.into(), lsn: Lsn(0), runs: [RunId::NONE; 3] });
+        self.order.insert(number, |other| &self.series[other as usize].key);
+        self.index.insert_unique(spread(hash), IndexEntry::new(hash, number), |other| other.spread());
         self.owned_bytes = self.owned_bytes.wrapping_add(series.len() + ALLOCATION_BYTES);
         number as usize
     }
     fn find(&self, hash: u64, series: &[u8]) -> Option<usize> {
-        let number = self.index.find(hash, |number| *self.series[*number as usize].key == *series)?;
-        Some(*number as usize)
+        let sought = IndexEntry::new(hash, 0).hash;
+        let is_it =
+            |entry: &IndexEntry| entry.hash == sought && *self.series[entry.number as usize].key == *series;
+        Some(self.index.find(spread(hash), is_it)?.number as usize)
     }
     fn run_of(&self, number: usize, class: SlotClass) -> Option<Run<'_>> {
         match self.series[number].runs[class as usize].place() {
