@@ -53,7 +53,7 @@ BUGS=(
     'skip-seqno-raise node'
     'read-outside-clip node'
     'hand-over-without-sync node'
-    'remember-for-ever engine node'
+    'remember-for-ever node'
 )
 
 # Runs a suite; the environment says which bug is in force.
