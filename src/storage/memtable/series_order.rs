@@ -59,9 +59,8 @@ impl Part {
         if self.numbers.is_empty() {
             self.prefix = key.to_vec();
         }
-        let alike = common_bytes(&self.prefix, key);
-        if alike < self.prefix.len() {
-            self.prefix.truncate(alike);
+        if !key.starts_with(&self.prefix) {
+            self.prefix.truncate(common_bytes(&self.prefix, key));
             self.mark_anew(&key_of);
         }
         self.numbers.insert(index, number);
