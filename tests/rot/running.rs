@@ -1,6 +1,8 @@
 //! What happens to the directory while the daemon serves.
 
 use crate::support::{Daemon, NO_FLAGS, Reply, Resp};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -59,7 +61,7 @@ fn a_directory_that_is_deleted_under_a_daemon_is_told() {
     for key in ["a", "z"] {
         assert_eq!(client.ask(&format!("SET {key} 1")), Reply::ok());
     }
-    std::fs::remove_dir_all(&data).unwrap();
+    delete_under_a_writer(&data);
     for key in ["a", "z"] {
         assert_eq!(client.ask(&format!("GET {key}")), Reply::Bulk(Some(b"1".to_vec())));
     }
@@ -75,4 +77,15 @@ fn a_directory_that_is_deleted_under_a_daemon_is_told() {
     let (status, log) = daemon.wait();
     assert!(status.code().is_some() && !log.contains("panicked"), "{status} {log}");
     assert!(!data.exists(), "a directory that its owner deleted comes back");
+}
+
+/// Removes the directory, again as often as the daemon creates a file in it meanwhile (a log segment made ready).
+fn delete_under_a_writer(directory: &Path) {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match std::fs::remove_dir_all(directory) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < until => {}
+            removed => return removed.unwrap(),
+        }
+    }
 }
