@@ -28,8 +28,10 @@ pub struct Version {
     tables: Vec<Arc<Table>>,
     /// Those with samples; latest sample first.
     samples: Vec<Arc<Table>>,
-    /// Those with metadata and timeless values; highest seqno first.
+    /// Those with metadata or timeless values; highest seqno first.
     timeless: Vec<Arc<Table>>,
+    /// Those of them with metadata.
+    metadata: Vec<Arc<Table>>,
     /// Range deletes of all tables.
     deletes: DeleteSet,
     seqno_max: Seqno,
@@ -50,7 +52,12 @@ impl Table {
     /// Whether it can have entries of a class: a table holds either samples or the rest.
     #[must_use]
     pub fn holds(&self, class: SlotClass) -> bool {
-        self.meta.entries > 0 && (self.meta.time_min <= self.meta.time_max) == (class == SlotClass::Time)
+        let has_samples = self.meta.time_min <= self.meta.time_max;
+        match class {
+            SlotClass::Time => self.meta.entries > 0 && has_samples,
+            SlotClass::Timeless => self.meta.entries > 0 && !has_samples,
+            SlotClass::Metadata => self.meta.metadata_entries > 0,
+        }
     }
     /// Bytes and entries of the file that keys of a range take, roughly.
     #[must_use]
@@ -95,7 +102,8 @@ impl Version {
         let holding = |class: SlotClass| -> Vec<Arc<Table>> {
             tables.iter().filter(|table| table.holds(class)).cloned().collect()
         };
-        let (mut samples, timeless) = (holding(SlotClass::Time), holding(SlotClass::Timeless));
+        let (timeless, metadata) = (holding(SlotClass::Timeless), holding(SlotClass::Metadata));
+        let mut samples = holding(SlotClass::Time);
         samples.sort_by_key(|table| Reverse((table.meta.time_max, table.meta.seqno_max)));
         let mut deletes = DeleteSet::default();
         for table in &tables {
@@ -104,7 +112,8 @@ impl Version {
         }
         let seqno_max = tables.first().map_or(Seqno(0), |table| table.meta.seqno_max);
         let (number, flushed) = (0, Vec::new());
-        Self { tables, samples, timeless, deletes, seqno_max, cutoffs: cutoffs.to_vec(), number, flushed }
+        let cutoffs = cutoffs.to_vec();
+        Self { tables, samples, timeless, metadata, deletes, seqno_max, cutoffs, number, flushed }
     }
     /// The same with its place in the order of versions, and for each shard the id of its last memtable that is in it:
     /// memtables of a shard are flushed in the order of their ids, which begin at 1 with each start.
@@ -138,7 +147,8 @@ impl Version {
     pub fn tables_of(&self, class: SlotClass) -> &[Arc<Table>] {
         match class {
             SlotClass::Time => &self.samples,
-            SlotClass::Metadata | SlotClass::Timeless => &self.timeless,
+            SlotClass::Timeless => &self.timeless,
+            SlotClass::Metadata => &self.metadata,
         }
     }
     /// The range deletes of all tables, each clipped to what its table shows.

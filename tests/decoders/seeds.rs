@@ -147,8 +147,10 @@ fn segments() -> Vec<Seed> {
 /// Each table whole, its blocks, and its sections.
 fn tables() -> Vec<Seed> {
     let files = [
-        ("golden-samples", from_hex(&golden("table_samples_v1.hex"))),
-        ("golden-rest", from_hex(&golden("table_rest_v1.hex"))),
+        ("golden-samples", from_hex(&golden("table_samples_counted_v1.hex"))),
+        ("golden-samples-older", from_hex(&golden("table_samples_v1.hex"))),
+        ("golden-rest", from_hex(&golden("table_rest_counted_v1.hex"))),
+        ("golden-rest-older", from_hex(&golden("table_rest_v1.hex"))),
         ("golden-quick", from_hex(&golden("table_quick_v1.hex"))),
         ("golden-thorough", from_hex(&golden("table_thorough_v1.hex"))),
         ("built-quick", built_table(Effort::Quick)),
@@ -201,7 +203,7 @@ fn built_table(effort: Effort) -> Vec<u8> {
 }
 
 fn manifests() -> Vec<Seed> {
-    let file = from_hex(&golden("manifest_v1.hex"));
+    let file = from_hex(&golden("manifest_counted_v1.hex"));
     let mut edits = vec![0];
     let mut at = 48;
     while at < file.len() {

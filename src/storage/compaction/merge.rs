@@ -353,7 +353,8 @@ fn may_hold_older(table: &dyn TableInput, series: &[u8], slot: Slot, seqno: Seqn
     let (meta, index) = (table.meta(), table.index());
     let slot_possible = match slot {
         Slot::Time(time) => meta.span.is_some() && (meta.time_min..=meta.time_max).contains(&time),
-        Slot::Metadata | Slot::Timeless => meta.span.is_none() && meta.entries > 0,
+        Slot::Metadata => meta.metadata_entries > 0,
+        Slot::Timeless => meta.span.is_none() && meta.entries > 0,
     };
     slot_possible
         && meta.seqno_min < seqno

@@ -11,7 +11,7 @@
 //! - Nobody appends to a manifest after a failed append, nor to one that was read from disk: a new one is written and
 //!   swapped in (`jobs/manifest_log.rs`).
 //!
-//! Layouts: [`log`] (frames), [`edit`] (payload), [`current`]. Golden bytes: `tests/golden/manifest_v1.hex` and
+//! Layouts: [`log`] (frames), [`edit`] (payload), [`current`]. Golden bytes: `tests/golden/manifest_counted_v1.hex` and
 //! `current_v1.hex`.
 #![deny(clippy::indexing_slicing)]
 

@@ -28,6 +28,8 @@ fn meta(id: u64) -> TableMeta {
         time_max: 5,
         seqno_min: Seqno(id),
         seqno_max: Seqno(id + 9),
+        metadata_entries: 0,
+        series: 4,
     }
 }
 
@@ -323,9 +325,21 @@ fn what_is_too_old_is_remembered() {
 }
 
 #[test]
+fn a_manifest_from_before_series_were_counted_is_read() {
+    // It names the tables of a store that must open, with all their metadata.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest_v1.hex");
+    let digits: Vec<u8> = std::fs::read(path).unwrap().into_iter().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+    let mut expected = sample().1.pop().unwrap().1;
+    expected.tables.values_mut().for_each(|meta| meta.series = 0);
+    assert_eq!(read(&bytes).unwrap().state, expected);
+}
+
+#[test]
 fn stored_bytes_of_the_format_still_read_and_write() {
     // Old stores must open with this build, and older builds must refuse what they cannot read.
-    golden("manifest_v1.hex", &sample().0);
+    golden("manifest_counted_v1.hex", &sample().0);
     golden("manifest_retention_v1.hex", &encode_edits(&retentions()));
     assert_eq!(decode_edits(Path::new("m"), 0, &encode_edits(&retentions())), Ok(retentions()));
     golden("current_v1.hex", &Current { store: STORE, manifest: NUMBER }.encode());

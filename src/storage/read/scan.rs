@@ -377,5 +377,5 @@ impl<'v> Scan<'_, 'v> {
 /// Whether a table can have something for a scan.
 fn wants(request: &ScanRequest, table: &Table) -> bool {
     (table.holds(SlotClass::Time) && table.reaches(request.from, request.to))
-        || (request.all_slots && table.holds(SlotClass::Metadata))
+        || (request.all_slots && table.holds(SlotClass::Timeless))
 }

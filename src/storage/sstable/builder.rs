@@ -175,6 +175,7 @@ impl TableBuilder {
             self.series.extend_from_slice(series);
             self.class = class;
             self.hashes.push(bloom::hash(series, class));
+            self.meta.series += 1;
         }
         match self.options.span {
             Some((start, end)) => {
@@ -246,7 +247,7 @@ impl TableBuilder {
         }
         block.chunks += 1;
         block.last_slot = Some(self.class.slot(last_time));
-        self.scratch.note(&mut self.meta);
+        self.scratch.note(self.class, &mut self.meta);
         if self.block.bytes.len() >= BLOCK_BYTES_TARGET {
             self.close_block();
         }

@@ -1,4 +1,6 @@
 //! What the manifest and the picker know of a table. Stored in the manifest and in the table's properties section.
+//!
+//! The last two fields came later: a description that ends before them is read, and says what is safe to believe.
 
 use super::codec::Effort;
 use crate::encoding::{ReadError, Reader, put_varint, put_zigzag};
@@ -39,6 +41,10 @@ pub struct TableMeta {
     pub seqno_min: Seqno,
     /// Highest seqno of entries and range deletes.
     pub seqno_max: Seqno,
+    /// How many of the entries are metadata, or could be: 0 is certain.
+    pub metadata_entries: u64,
+    /// Distinct pairs of a series and a slot class; 0 when they were not counted.
+    pub series: u64,
 }
 
 impl TableMeta {
@@ -67,8 +73,10 @@ impl TableMeta {
         put_zigzag(out, self.time_max);
         put_varint(out, self.seqno_min.0);
         put_varint(out, self.seqno_max.0);
+        put_varint(out, self.metadata_entries);
+        put_varint(out, self.series);
     }
-    /// Reads the stored form.
+    /// Reads the stored form, which fills the reader.
     ///
     /// # Errors
     /// When the bytes end early or hold a malformed number.
@@ -77,7 +85,7 @@ impl TableMeta {
         let id = TableId(reader.varint()?);
         let (entries, point_deletes, range_deletes) = (reader.varint()?, reader.varint()?, reader.varint()?);
         let span = if reader.u8()? == 0 { None } else { Some((reader.zigzag()?, reader.zigzag()?)) };
-        Ok(Self {
+        let mut meta = Self {
             id,
             bytes,
             entries,
@@ -93,7 +101,13 @@ impl TableMeta {
             time_max: reader.zigzag()?,
             seqno_min: Seqno(reader.varint()?),
             seqno_max: Seqno(reader.varint()?),
-        })
+            metadata_entries: if span.is_none() { entries } else { 0 },
+            series: 0,
+        };
+        if reader.left() > 0 {
+            (meta.metadata_entries, meta.series) = (reader.varint()?, reader.varint()?);
+        }
+        Ok(meta)
     }
 }
 

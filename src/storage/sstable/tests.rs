@@ -299,8 +299,8 @@ fn small_tables() -> [(&'static str, Vec<u8>); 2] {
         RangeDelete::new(DeleteScope::All, Seqno(2)),
     ];
     [
-        ("table_samples_v1.hex", build(&samples, &[], Some((-4096, 4095))).0),
-        ("table_rest_v1.hex", build(&rest, &deletes, None).0),
+        ("table_samples_counted_v1.hex", build(&samples, &[], Some((-4096, 4095))).0),
+        ("table_rest_counted_v1.hex", build(&rest, &deletes, None).0),
     ]
 }
 
@@ -367,6 +367,21 @@ fn the_bytes_on_disk_are_the_golden_ones() {
         let (meta, entries, deletes) = read_all(&golden).unwrap();
         assert!(build(&entries, &deletes, meta.span).0 == golden, "{name}: re-encoding gives other bytes");
         assert!(file == golden, "{name}: the same entries give other bytes");
+    }
+}
+
+#[test]
+fn tables_from_before_their_series_were_counted_are_read() {
+    // Such a table must not be taken for one without metadata: its series would lose their properties.
+    for ((_, file), older) in small_tables().iter().zip(["table_samples_v1.hex", "table_rest_v1.hex"]) {
+        let (counted, entries, deletes) = read_all(file).unwrap();
+        let (meta, older_entries, older_deletes) = read_all(&golden(older, &[])).unwrap();
+        assert_eq!((older_entries, older_deletes), (entries, deletes), "{older}");
+        let metadata_entries = if meta.span.is_none() { meta.entries } else { 0 };
+        let (metadata, series) = if meta.span.is_none() { (1, 3) } else { (0, 4) };
+        assert_eq!((counted.metadata_entries, counted.series), (metadata, series), "{older}");
+        let expected = TableMeta { bytes: meta.bytes, metadata_entries, series: 0, ..counted };
+        assert_eq!(meta, expected, "{older}");
     }
 }
 

@@ -29,9 +29,10 @@ impl EncodedChunk {
     pub(in super::super) fn bytes(&self) -> usize {
         self.head.len() + self.body.len()
     }
-    /// Counts its entries into a table's description.
-    pub(in super::super) fn note(&self, meta: &mut TableMeta) {
+    /// Counts its entries, which are of a class, into a table's description.
+    pub(in super::super) fn note(&self, class: SlotClass, meta: &mut TableMeta) {
         meta.entries += self.entries;
+        meta.metadata_entries += if class == SlotClass::Metadata { self.entries } else { 0 };
         meta.point_deletes += self.deletes;
         meta.seqno_min = meta.seqno_min.min(Seqno(self.seqnos.0));
         meta.seqno_max = meta.seqno_max.max(Seqno(self.seqnos.1));
