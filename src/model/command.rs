@@ -45,6 +45,8 @@ pub enum Command<'a> {
     KeyPage { from: Box<[u8]>, count: usize },
     /// TS.CREATE. `Ok`.
     SeriesCreate { key: &'a [u8], options: SeriesOptions },
+    /// TS.ALTER. `Ok`.
+    SeriesAlter { key: &'a [u8], changes: SeriesChanges },
     /// TS.ADD, or one triple of TS.MADD (`create` is then `None`). `Integer`: the time written.
     SeriesAdd {
         key: &'a [u8],
@@ -130,7 +132,7 @@ impl DuplicatePolicy {
 /// Properties that TS.CREATE and TS.ADD may give a new series; stored in its metadata slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesOptions {
-    /// Kept for ever when 0; other values are refused until retention is built.
+    /// How far behind the newest sample others are kept, in the store's unit; for ever when 0.
     pub retention: u64,
     /// Accepted and reported; tskv chooses its own chunk size.
     pub chunk_bytes: u32,
@@ -153,6 +155,36 @@ impl Default for SeriesOptions {
             duplicate_policy: None,
             ignore_time_diff: 0,
             ignore_value_diff: 0.0,
+        }
+    }
+}
+
+/// What TS.ALTER changes; `None` leaves a property as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeriesChanges {
+    /// See [`SeriesOptions::retention`].
+    pub retention: Option<u64>,
+    /// See [`SeriesOptions::chunk_bytes`].
+    pub chunk_bytes: Option<u32>,
+    /// See [`SeriesOptions::duplicate_policy`].
+    pub duplicate_policy: Option<DuplicatePolicy>,
+    /// IGNORE: largest differences of time and value.
+    pub ignore: Option<(u64, f64)>,
+}
+
+impl SeriesChanges {
+    /// The properties after the change.
+    #[must_use]
+    pub fn apply(&self, options: &SeriesOptions) -> SeriesOptions {
+        let (ignore_time_diff, ignore_value_diff) =
+            self.ignore.unwrap_or((options.ignore_time_diff, options.ignore_value_diff));
+        SeriesOptions {
+            retention: self.retention.unwrap_or(options.retention),
+            chunk_bytes: self.chunk_bytes.unwrap_or(options.chunk_bytes),
+            compressed: options.compressed,
+            duplicate_policy: self.duplicate_policy.or(options.duplicate_policy),
+            ignore_time_diff,
+            ignore_value_diff,
         }
     }
 }
@@ -296,6 +328,7 @@ enum StoredKind {
     KeyCount,
     KeyPage { from: Box<[u8]>, count: usize },
     SeriesCreate { options: SeriesOptions },
+    SeriesAlter { changes: SeriesChanges },
     SeriesAdd { time: i64, value: f64, on_duplicate: Option<DuplicatePolicy>, create: Option<SeriesOptions> },
     SeriesGet,
     SeriesRange { query: Box<RangeQuery> },
@@ -373,6 +406,9 @@ impl StoredCommand {
             StoredKind::SeriesCreate { options } => {
                 Command::SeriesCreate { key: all, options: options.clone() }
             }
+            StoredKind::SeriesAlter { changes } => {
+                Command::SeriesAlter { key: all, changes: changes.clone() }
+            }
             StoredKind::SeriesAdd { time, value, on_duplicate, create } => Command::SeriesAdd {
                 key: all,
                 time: *time,
@@ -409,6 +445,7 @@ impl Command<'_> {
             | Self::KeyDelete { key }
             | Self::KeyType { key }
             | Self::SeriesCreate { key, .. }
+            | Self::SeriesAlter { key, .. }
             | Self::SeriesAdd { key, .. }
             | Self::SeriesGet { key }
             | Self::SeriesRange { key, .. }
@@ -479,6 +516,7 @@ impl Command<'_> {
             Self::KeyCount => StoredKind::KeyCount,
             Self::KeyPage { from, count } => StoredKind::KeyPage { from: from.clone(), count: *count },
             Self::SeriesCreate { options, .. } => StoredKind::SeriesCreate { options: options.clone() },
+            Self::SeriesAlter { changes, .. } => StoredKind::SeriesAlter { changes: changes.clone() },
             Self::SeriesAdd { time, value, on_duplicate, create, .. } => StoredKind::SeriesAdd {
                 time: *time,
                 value: *value,
@@ -528,6 +566,10 @@ mod tests {
             Command::KeyPage { from: (*b"k").into(), count: 10 },
             Command::SeriesAdd { key: b"k", time: 1, value: 2.0, on_duplicate: None, create: None },
             Command::SeriesDelete { key: b"k", from: 3, to: 9 },
+            Command::SeriesAlter {
+                key: b"k",
+                changes: SeriesChanges { retention: Some(5), ..SeriesChanges::default() },
+            },
         ];
         for command in commands {
             assert_eq!(command.to_stored().borrow(), command);

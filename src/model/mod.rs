@@ -14,8 +14,8 @@ mod value;
 
 pub use checkpoint::CheckpointName;
 pub use command::{
-    Aggregation, Aggregator, BucketTimestamp, Command, DuplicatePolicy, RangeQuery, SeriesOptions,
-    SetCondition, StoredCommand, StoredEntry,
+    Aggregation, Aggregator, BucketTimestamp, Command, DuplicatePolicy, RangeQuery, SeriesChanges,
+    SeriesOptions, SetCondition, StoredCommand, StoredEntry,
 };
 pub use entry::{DeleteScope, EntryOp, KeyRange};
 pub use file_ref::FileRef;

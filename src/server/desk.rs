@@ -514,7 +514,8 @@ pub(super) fn kind_of(command: &Command<'_>) -> RequestKind {
         | Command::KeyExists { .. }
         | Command::KeyType { .. }
         | Command::KeyCount
-        | Command::SeriesInfo { .. } => RequestKind::Other,
+        | Command::SeriesInfo { .. }
+        | Command::SeriesAlter { .. } => RequestKind::Other,
     }
 }
 

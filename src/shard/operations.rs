@@ -134,7 +134,7 @@ impl Shard {
             Command::Put { .. }
             | Command::PutBatch { .. }
             | Command::Delete { .. }
-            | Command::DeleteSlot { .. } => self.write_blind(operation, command, fx),
+            | Command::DeleteSlot { .. } => self.write_unconditionally(operation, task, command, fx),
             Command::GetAt { series, time } => self.get_at(operation, task, series, *time, fx),
             Command::GetNewest { series } => self.get_newest(operation, task, series, fx),
             Command::Scan(request) => self.scan(operation, task, request, fx),
@@ -150,6 +150,7 @@ impl Shard {
             Command::KeyCount => self.key_count(operation, task, fx),
             Command::KeyPage { from, count } => self.key_page(operation, task, from, *count, fx),
             Command::SeriesCreate { key, options } => self.series_create(operation, task, key, options, fx),
+            Command::SeriesAlter { key, changes } => self.series_alter(operation, task, key, changes, fx),
             Command::SeriesAdd { key, time, value, on_duplicate, create } => {
                 self.series_add(operation, task, key, *time, *value, *on_duplicate, create.as_ref(), fx)
             }
@@ -436,6 +437,7 @@ fn writes(command: &Command<'_>) -> bool {
         | Command::StringSet { .. }
         | Command::KeyDelete { .. }
         | Command::SeriesCreate { .. }
+        | Command::SeriesAlter { .. }
         | Command::SeriesAdd { .. }
         | Command::SeriesDelete { .. } => true,
         Command::GetAt { .. }

@@ -17,6 +17,10 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
         let gate = self.gate(series);
+        if self.kept_from(task, series)?.is_some_and(|kept| time < kept) {
+            fx.reply(operation, Reply::NoSample, gate);
+            return Ok(());
+        }
         self.find_with(task, series, Slot::Time(time), |value| match value {
             None => fx.reply(operation, Reply::NoSample, gate),
             Some(value) => fx.reply(operation, Reply::Sample { time, value }, gate),
@@ -66,7 +70,10 @@ impl Shard {
         };
         let op = EntryOp::Put(Value::Bytes(value));
         let gate = match (wanted, is_series) {
-            (true, true) => self.write_together(key, true, &[(Slot::Timeless, op)])?,
+            (true, true) => {
+                let everything = DeleteScope::Series { series: key };
+                self.write_together(&[everything], &[(key, Slot::Timeless, op)])?
+            }
             (true, false) => self.write(key, Slot::Timeless, op)?,
             (false, _) => self.gate(key),
         };

@@ -183,7 +183,7 @@ impl Shard {
         let count = range.count;
         task.progress = Progress::Range(range);
         outcome?;
-        self.series_delete_counted(operation, key, times, count, fx)
+        self.series_delete_counted(operation, task, key, times, count, fx)
     }
 
     /// TS.INFO.

@@ -261,6 +261,13 @@ impl Shard {
         task.search = if found.is_ok() { NewestSearch::default() } else { search };
         found
     }
+    /// The earliest time that the series keeps, if it has a retention and samples.
+    pub(super) fn kept_from(&mut self, task: &Task, series: &[u8]) -> Result<Option<i64>, Pause> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let kept = self.with_view(task, |view, blocks| read::kept_from(view, series, blocks, &mut scratch));
+        self.scratch = scratch;
+        kept
+    }
     /// Whether the series has a visible entry of the class.
     pub(super) fn class_exists(
         &mut self,

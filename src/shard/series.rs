@@ -3,9 +3,10 @@
 use super::effect::Effects;
 use super::{Pause, Shard, Task};
 use crate::model::{
-    DeleteScope, DuplicatePolicy, EntryOp, OperationId, Reply, ReplyError, SeriesOptions, Slot, SlotClass,
-    Value,
+    DeleteScope, DuplicatePolicy, EntryOp, Lsn, OperationId, Reply, ReplyError, SeriesChanges, SeriesOptions,
+    Slot, SlotClass, Value,
 };
+use crate::storage::read::edge_of;
 use crate::storage::series_metadata;
 
 /// What TS.ADD decided to do with a sample.
@@ -31,6 +32,27 @@ impl Shard {
         }
         self.write_metadata(key, options)?;
         let gate = self.gate(key);
+        fx.reply(operation, Reply::Ok, gate);
+        Ok(())
+    }
+
+    /// TS.ALTER.
+    pub(super) fn series_alter(
+        &mut self,
+        operation: OperationId,
+        task: &mut Task,
+        key: &[u8],
+        changes: &SeriesChanges,
+        fx: &mut impl Effects,
+    ) -> Result<(), Pause> {
+        self.require_series(task, key)?;
+        let old = self.series_options(task, key)?.unwrap_or_default();
+        let new = changes.apply(&old);
+        let goes_back = old.retention > 0 && (new.retention == 0 || new.retention > old.retention);
+        let hidden = if goes_back { self.kept_from(task, key)? } else { None };
+        let bytes = series_metadata::encode(&new);
+        let entry = (key, Slot::Metadata, EntryOp::Put(Value::Bytes(&bytes)));
+        let gate = self.write_together(hidden_before(key, hidden).as_slice(), &[entry])?;
         fx.reply(operation, Reply::Ok, gate);
         Ok(())
     }
@@ -66,6 +88,10 @@ impl Shard {
         }
         self.check_age(Slot::Time(time))?;
         let options = metadata.unwrap_or_default();
+        let last = newest.as_ref().map(|(at, _)| *at).filter(|_| options.retention > 0);
+        if last.is_some_and(|last| time < edge_of(last, options.retention)) {
+            return Err(Pause::Refused(ReplyError::Expired));
+        }
         let policy = on_duplicate.unwrap_or(options.effective_policy());
         let newest = match newest {
             None => None,
@@ -140,17 +166,45 @@ impl Shard {
     pub(super) fn series_delete_counted(
         &mut self,
         operation: OperationId,
+        task: &mut Task,
         key: &[u8],
         times: (i64, i64),
         count: u64,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
         if count > 0 {
-            self.write_delete(DeleteScope::TimeRange { series: key, from: times.0, to: times.1 })?;
+            self.delete_times(task, key, times)?;
         }
         let gate = self.gate(key);
         fx.reply(operation, Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)), gate);
         Ok(())
+    }
+
+    /// Deletes samples. What the retention of the series hides stays hidden when its newest sample goes.
+    pub(super) fn delete_times(
+        &mut self,
+        task: &mut Task,
+        key: &[u8],
+        (from, to): (i64, i64),
+    ) -> Result<Lsn, Pause> {
+        let hidden = self.kept_from(task, key)?;
+        let hidden =
+            if hidden.is_some() && self.newest_is_within(task, key, (from, to))? { hidden } else { None };
+        let asked = DeleteScope::TimeRange { series: key, from, to };
+        match hidden_before(key, hidden) {
+            Some(hidden) => self.write_together(&[hidden, asked], &[]),
+            None => self.write_together(&[asked], &[]),
+        }
+    }
+
+    /// Whether the newest visible sample lies at one of these times.
+    pub(super) fn newest_is_within(
+        &mut self,
+        task: &mut Task,
+        key: &[u8],
+        (from, to): (i64, i64),
+    ) -> Result<bool, Pause> {
+        Ok(self.newest(task, key)?.is_some_and(|(time, _)| (from..=to).contains(&time)))
     }
 
     /// Refuses keys that hold no series.
@@ -200,11 +254,17 @@ impl Shard {
     ) -> Result<(), Pause> {
         let bytes = series_metadata::encode(options);
         let entries = [
-            (Slot::Metadata, EntryOp::Put(Value::Bytes(&bytes))),
-            (Slot::Time(time), EntryOp::Put(Value::F64(value))),
+            (key, Slot::Metadata, EntryOp::Put(Value::Bytes(&bytes))),
+            (key, Slot::Time(time), EntryOp::Put(Value::F64(value))),
         ];
-        self.write_together(key, false, &entries).map(drop)
+        self.write_together(&[], &entries).map(drop)
     }
+}
+
+/// The delete of what lies before a time that a series keeps from, if there is any such time.
+pub(super) fn hidden_before(series: &[u8], kept_from: Option<i64>) -> Option<DeleteScope<'_>> {
+    let to = kept_from?.checked_sub(1)?;
+    Some(DeleteScope::TimeRange { series, from: i64::MIN, to })
 }
 
 /// The IGNORE filter: a sample close to the last one, in time and value, is dropped under policy last.

@@ -14,6 +14,8 @@ use crate::storage::version::Table;
 use crate::storage::wal::{SegmentSpec, WalOutcome};
 use std::path::Path;
 
+mod series_retention;
+
 const STORE: StoreId = StoreId([7; 16]);
 const SECOND: u64 = 1_000_000_000;
 

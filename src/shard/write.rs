@@ -1,7 +1,8 @@
 //! Writes: admission, then log and memtable in one step, and what follows from a memtable that is full.
 
 use super::effect::{Effects, ShardRequest};
-use super::{Frozen, Pause, Shard, Shortage};
+use super::series::hidden_before;
+use super::{Frozen, Pause, Shard, Shortage, Task};
 use crate::limits::{MEMTABLE_SEGMENTS_MAX, MEMTABLES_FROZEN_MAX};
 use crate::model::{
     Command, DeleteScope, EntryOp, KeyRange, Lsn, OperationId, Reply, ReplyError, Seqno, Slot, SlotClass,
@@ -18,10 +19,12 @@ use std::sync::Arc;
 const HORIZON_INTERVAL_NS: u64 = 1_000_000_000;
 
 impl Shard {
-    /// PUT, PUT batch and the deletes that do not look: log, memtable, reply.
-    pub(super) fn write_blind(
+    /// PUT, PUT batch and deletes, whatever there is: log, memtable, reply. Only where one of them would move the edge of
+    /// a series' retention back does it look first.
+    pub(super) fn write_unconditionally(
         &mut self,
         operation: OperationId,
+        task: &mut Task,
         command: &Command<'_>,
         fx: &mut impl Effects,
     ) -> Result<(), Pause> {
@@ -35,9 +38,17 @@ impl Shard {
         }
         #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes these commands only")]
         match command {
+            Command::Put { series, slot: Slot::Metadata, value } => {
+                self.write_over_edge(task, series, (Slot::Metadata, EntryOp::Put(*value)))?;
+            }
             Command::Put { series, slot, value } => drop(self.write(series, *slot, EntryOp::Put(*value))?),
-            Command::PutBatch { entries } => self.write_batch(entries)?,
-            Command::DeleteSlot { series, slot } => drop(self.write(series, *slot, EntryOp::Delete)?),
+            Command::PutBatch { entries } => self.write_batch(task, entries)?,
+            Command::DeleteSlot { series, slot } => {
+                self.write_over_edge(task, series, (*slot, EntryOp::Delete))?;
+            }
+            Command::Delete { scope: DeleteScope::TimeRange { series, from, to } } => {
+                self.delete_times(task, series, (*from, *to))?;
+            }
             Command::Delete { scope } => self.write_delete(*scope)?,
             other => unreachable!("{other:?} looks before it writes"),
         }
@@ -65,27 +76,46 @@ impl Shard {
         Ok(lsn)
     }
 
-    /// Writes entries of one series that a crash keeps or loses together; with `replace`, everything that the series
-    /// held goes first.
+    /// Writes one entry that may move the edge of a retention back: metadata, or a delete of the newest sample.
+    fn write_over_edge(
+        &mut self,
+        task: &mut Task,
+        series: &[u8],
+        (slot, op): (Slot, EntryOp<'_>),
+    ) -> Result<Lsn, Pause> {
+        let hidden = match slot {
+            Slot::Timeless => None,
+            Slot::Metadata => self.kept_from(task, series)?,
+            Slot::Time(time) => match self.kept_from(task, series)? {
+                Some(kept) if self.newest_is_within(task, series, (time, time))? => Some(kept),
+                _ => None,
+            },
+        };
+        match hidden_before(series, hidden) {
+            None => self.write(series, slot, op),
+            Some(hidden) => self.write_together(&[hidden], &[(series, slot, op)]),
+        }
+    }
+
+    /// Writes what a crash keeps or loses together: deletes of a series or of times of one, then entries.
     pub(super) fn write_together(
         &mut self,
-        series: &[u8],
-        replace: bool,
-        entries: &[(Slot, EntryOp<'_>)],
+        deletes: &[DeleteScope<'_>],
+        entries: &[(&[u8], Slot, EntryOp<'_>)],
     ) -> Result<Lsn, Pause> {
-        let scope = DeleteScope::Series { series };
-        let delete = Record::Delete(scope);
-        let entry_bytes: usize =
-            entries.iter().map(|(slot, op)| record_bytes(&record_of(series, *slot, *op))).sum();
-        let bytes = entry_bytes + if replace { record_bytes(&delete) } else { 0 };
-        self.admit(bytes, false)?;
-        self.log.batch_begin(bytes, false);
-        if replace {
+        let delete_bytes: usize = deletes.iter().map(|scope| record_bytes(&Record::Delete(*scope))).sum();
+        let records = entries.iter().map(|(series, slot, op)| record_of(series, *slot, *op));
+        let bytes = delete_bytes + records.map(|record| record_bytes(&record)).sum::<usize>();
+        let only_deletes = entries.iter().all(|(_, _, op)| matches!(op, EntryOp::Delete));
+        self.admit(bytes, only_deletes)?;
+        self.log.batch_begin(bytes, only_deletes);
+        for scope in deletes {
             let seqno = self.take_seqno();
-            let lsn = self.log.append(seqno, &delete);
-            self.delete_range(scope, RangeDelete::new(scope, seqno), lsn);
+            let lsn = self.log.append(seqno, &Record::Delete(*scope));
+            self.delete_range(*scope, RangeDelete::new(*scope, seqno), lsn);
+            self.counters.range_deletes += 1;
         }
-        for (slot, op) in entries {
+        for (series, slot, op) in entries {
             let seqno = self.take_seqno();
             let lsn = self.log.append(seqno, &record_of(series, *slot, *op));
             self.insert(series, *slot, seqno, *op, lsn);
@@ -93,7 +123,16 @@ impl Shard {
         Ok(self.log.batch_end())
     }
 
-    fn write_batch(&mut self, entries: &[StoredEntry<'_>]) -> Result<(), Pause> {
+    fn write_batch(&mut self, task: &mut Task, entries: &[StoredEntry<'_>]) -> Result<(), Pause> {
+        let mut hidden = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.slot == Slot::Metadata) {
+            hidden.extend(hidden_before(entry.series, self.kept_from(task, entry.series)?));
+        }
+        if !hidden.is_empty() {
+            let puts = entries.iter().map(|entry| (entry.series, entry.slot, EntryOp::Put(entry.value)));
+            let entries: Vec<_> = puts.collect();
+            return self.write_together(&hidden, &entries).map(drop);
+        }
         let record = |entry: &StoredEntry<'_>| {
             record_bytes(&record_of(entry.series, entry.slot, EntryOp::Put(entry.value)))
         };

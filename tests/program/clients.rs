@@ -170,7 +170,19 @@ const SERIES_SCRIPT: &str = r#"
     > TS.DEL absent 0 1
     (error) ERR TSDB: the key does not exist
     > TS.CREATE r RETENTION 1000
-    (error) ERR TSDB: RETENTION other than 0 (keep for ever) is not supported yet
+    OK
+    > TS.MADD r 1000 1 r 2500 2 r 1499 3
+    1) (integer) 1000
+    2) (integer) 2500
+    3) (error) ERR TSDB: Timestamp is older than retention
+    > TS.DEL r 0 2000
+    (integer) 0
+    > TS.ALTER r RETENTION 0
+    OK
+    > TS.ADD r 1499 3
+    (integer) 1499
+    > TS.DEL r - +
+    (integer) 2
     > TS.CREATE l LABELS a b
     (error) ERR TSDB: LABELS are not supported yet
 "#;

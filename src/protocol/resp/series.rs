@@ -1,4 +1,4 @@
-//! TS.CREATE, TS.ADD, TS.MADD, TS.GET, TS.DEL, TS.INFO, and, in `range`, TS.RANGE and TS.REVRANGE.
+//! TS.CREATE, TS.ALTER, TS.ADD, TS.MADD, TS.GET, TS.DEL, TS.INFO, and, in `range`, TS.RANGE and TS.REVRANGE.
 //!
 //! Texts are RedisTimeSeries's, level L1. Words that mean nothing are refused, where the original passes over them.
 
@@ -9,7 +9,7 @@ use super::number::{parse_integer, parse_value};
 use super::parse::Args;
 use super::request::{Gather, Request};
 use super::table::CommandSpec;
-use crate::model::{Command, DuplicatePolicy, SeriesOptions};
+use crate::model::{Command, DuplicatePolicy, SeriesChanges, SeriesOptions};
 
 /// Sizes that CHUNK_SIZE may have: multiples of 8 in this range.
 const CHUNK_BYTES: std::ops::RangeInclusive<u32> = 48..=1_048_576;
@@ -21,8 +21,15 @@ const UNEXPECTED_WORD: CommandError<'static> = CommandError::Text("ERR TSDB: une
 pub(super) fn parse<'a>(spec: &CommandSpec, words: Args<'a>, context: &CommandContext) -> CommandResult<'a> {
     match spec.name {
         "ts.create" => {
-            let Options { create, .. } = parse_options(spec, words, 2, false)?;
-            Ok(Request::Data(Command::SeriesCreate { key: key_at(words, 1)?, options: create }))
+            let Options { given, .. } = parse_options(spec, words, 2, false)?;
+            Ok(Request::Data(Command::SeriesCreate { key: key_at(words, 1)?, options: given.options() }))
+        }
+        "ts.alter" => {
+            let Options { given, .. } = parse_options(spec, words, 2, false)?;
+            if given.compressed.is_some() {
+                return Err(UNEXPECTED_WORD);
+            }
+            Ok(Request::Data(Command::SeriesAlter { key: key_at(words, 1)?, changes: given.changes }))
         }
         "ts.add" => parse_add(spec, words, context),
         "ts.madd" => parse_madd(spec, words, context),
@@ -73,7 +80,8 @@ fn parse_add<'a>(spec: &CommandSpec, words: Args<'a>, context: &CommandContext) 
     let key = key_at(words, 1)?;
     let (time, value) =
         parse_sample(words.get(2).unwrap_or_default(), words.get(3).unwrap_or_default(), context)?;
-    let Options { create, on_duplicate } = parse_options(spec, words, 4, true)?;
+    let Options { given, on_duplicate } = parse_options(spec, words, 4, true)?;
+    let create = given.options();
     Ok(Request::Data(Command::SeriesAdd { key, time, value, on_duplicate, create: Some(create) }))
 }
 
@@ -93,10 +101,28 @@ fn parse_madd<'a>(spec: &CommandSpec, words: Args<'a>, context: &CommandContext)
     Ok(Request::Gather { gather: Gather::Array, commands })
 }
 
-/// What TS.CREATE and TS.ADD may add.
+/// What TS.CREATE, TS.ALTER and TS.ADD may add.
+#[derive(Default)]
 struct Options {
-    create: SeriesOptions,
+    given: Given,
     on_duplicate: Option<DuplicatePolicy>,
+}
+
+/// The properties that a command names.
+#[derive(Default)]
+struct Given {
+    changes: SeriesChanges,
+    /// It cannot be changed.
+    compressed: Option<bool>,
+}
+
+impl Given {
+    /// Those of a new series.
+    fn options(&self) -> SeriesOptions {
+        let options = SeriesOptions::default();
+        let compressed = self.compressed.unwrap_or(options.compressed);
+        self.changes.apply(&SeriesOptions { compressed, ..options })
+    }
 }
 
 /// Parses the options from word `start` on; `is_add` allows ON_DUPLICATE.
@@ -106,26 +132,26 @@ fn parse_options<'a>(
     start: usize,
     is_add: bool,
 ) -> Result<Options, CommandError<'a>> {
-    let mut options = Options { create: SeriesOptions::default(), on_duplicate: None };
+    let mut options = Options::default();
+    let Options { given: Given { changes, compressed }, on_duplicate } = &mut options;
     let mut rest = words.from(start).iter();
     while let Some(word) = rest.next() {
         if is_word(word, "RETENTION") {
-            options.create.retention = parse_retention(rest.next())?;
+            changes.retention = Some(parse_retention(rest.next())?);
         } else if is_word(word, "ENCODING") {
             let encoding = rest.next().ok_or(arity(spec))?;
-            options.create.compressed =
-                parse_encoding(encoding).ok_or(CommandError::Text("ERR TSDB: unknown ENCODING parameter"))?;
-        } else if let Some(compressed) = parse_encoding(word) {
-            options.create.compressed = compressed;
+            let known = parse_encoding(encoding);
+            *compressed = Some(known.ok_or(CommandError::Text("ERR TSDB: unknown ENCODING parameter"))?);
+        } else if let Some(encoding) = parse_encoding(word) {
+            *compressed = Some(encoding);
         } else if is_word(word, "CHUNK_SIZE") {
-            options.create.chunk_bytes = parse_chunk_size(rest.next())?;
+            changes.chunk_bytes = Some(parse_chunk_size(rest.next())?);
         } else if is_word(word, "DUPLICATE_POLICY") {
-            options.create.duplicate_policy = Some(parse_policy(rest.next())?);
+            changes.duplicate_policy = Some(parse_policy(rest.next())?);
         } else if is_add && is_word(word, "ON_DUPLICATE") {
-            options.on_duplicate = Some(parse_policy(rest.next())?);
+            *on_duplicate = Some(parse_policy(rest.next())?);
         } else if is_word(word, "IGNORE") {
-            (options.create.ignore_time_diff, options.create.ignore_value_diff) =
-                parse_ignore(rest.next(), rest.next())?;
+            changes.ignore = Some(parse_ignore(rest.next(), rest.next())?);
         } else if is_word(word, "LABELS") {
             // Everything after LABELS is names and values.
             check_labels(rest)?;
@@ -147,14 +173,9 @@ fn parse_encoding(word: &[u8]) -> Option<bool> {
 
 fn parse_retention(word: Option<&[u8]>) -> Result<u64, CommandError<'_>> {
     let number = word.and_then(parse_integer);
-    match number.ok_or(CommandError::Text("ERR TSDB: Couldn't parse RETENTION"))? {
-        // The original leaves out `ERR` here, and clients may compare.
-        ..0 => Err(CommandError::Text("TSDB: Couldn't parse RETENTION")),
-        0 => Ok(0),
-        1.. => {
-            Err(CommandError::Text("ERR TSDB: RETENTION other than 0 (keep for ever) is not supported yet"))
-        }
-    }
+    let number = number.ok_or(CommandError::Text("ERR TSDB: Couldn't parse RETENTION"))?;
+    // The original leaves out `ERR` here, and clients may compare.
+    u64::try_from(number).map_err(|_| CommandError::Text("TSDB: Couldn't parse RETENTION"))
 }
 
 fn parse_chunk_size(word: Option<&[u8]>) -> Result<u32, CommandError<'_>> {

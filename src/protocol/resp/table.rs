@@ -124,7 +124,7 @@ const fn spec(
     CommandSpec { name, arity, flags, keys, group, summary }
 }
 
-static SPECS: [CommandSpec; 45] = {
+static SPECS: [CommandSpec; 46] = {
     use Group::{Connection, Generic, Series, Server, Strings, Transactions};
     [
         spec("get", 2, READ, ONE_KEY, Strings, "Returns the string at a key."),
@@ -143,6 +143,7 @@ static SPECS: [CommandSpec; 45] = {
         spec("type", 2, READ, ONE_KEY, Generic, "Tells what a key holds."),
         spec("strlen", 2, READ, ONE_KEY, Strings, "Returns the length of the string at a key."),
         spec("ts.create", -2, WRITE, ONE_KEY, Series, "Creates an empty series."),
+        spec("ts.alter", -2, WRITE, ONE_KEY, Series, "Changes properties of a series."),
         spec("ts.del", 4, DELETE, ONE_KEY, Series, "Deletes the samples of a time range."),
         spec("ts.info", -2, READ, ONE_KEY, Series, "Describes a series."),
         spec("multi", 1, SESSION, NO_KEYS, Transactions, "Starts queueing commands."),

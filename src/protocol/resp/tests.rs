@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::{ARGUMENTS_MAX, QUERY_BYTES_MAX};
 use crate::model::{
     Aggregator, BucketTimestamp, ChunkInfo, Command, DuplicatePolicy, KeyKind, RangeQuery, Reply, ReplyError,
-    SeriesDetails, SeriesInfo, SeriesOptions, SetCondition, Value,
+    SeriesChanges, SeriesDetails, SeriesInfo, SeriesOptions, SetCondition, Value,
 };
 use proptest::prelude::*;
 
@@ -446,14 +446,14 @@ fn series_writes_parse() {
     let plain = SeriesOptions::default();
     assert_data("TS.CREATE k", Command::SeriesCreate { key: b"k", options: plain.clone() });
     let options = SeriesOptions {
-        retention: 0,
+        retention: 300,
         chunk_bytes: 128,
         compressed: false,
         duplicate_policy: Some(DuplicatePolicy::Sum),
         ignore_time_diff: 5,
         ignore_value_diff: 0.5,
     };
-    let create = "TS.CREATE k IGNORE 5 0.5 duplicate_policy SUM CHUNK_SIZE 128 ENCODING UNCOMPRESSED RETENTION 0 LABELS";
+    let create = "TS.CREATE k IGNORE 5 0.5 duplicate_policy SUM CHUNK_SIZE 128 ENCODING UNCOMPRESSED RETENTION 300 LABELS";
     assert_data(create, Command::SeriesCreate { key: b"k", options });
     let uncompressed = SeriesOptions { compressed: false, ..plain.clone() };
     assert_data("TS.CREATE k UNCOMPRESSED", Command::SeriesCreate { key: b"k", options: uncompressed });
@@ -485,6 +485,10 @@ fn series_writes_parse() {
         assert!(commands[2].is_err());
         assert_eq!(commands[3].clone().unwrap(), add(b"c", 1234, 4.0));
     });
+    let changes = SeriesChanges { retention: Some(0), ..SeriesChanges::default() };
+    assert_data("TS.ALTER k RETENTION 0", Command::SeriesAlter { key: b"k", changes });
+    let changes = SeriesChanges { ignore: Some((1, 2.0)), chunk_bytes: Some(64), ..SeriesChanges::default() };
+    assert_data("ts.alter k CHUNK_SIZE 64 IGNORE 1 2", Command::SeriesAlter { key: b"k", changes });
     assert_data("TS.DEL k - +", Command::SeriesDelete { key: b"k", from: i64::MIN, to: i64::MAX });
     assert_data("TS.GET k LATEST", Command::SeriesGet { key: b"k" });
     assert_data("TS.INFO k", Command::SeriesInfo { key: b"k", details: false });
@@ -498,7 +502,9 @@ fn series_writes_refuse_with_the_originals_texts() {
         ("TS.CREATE k RETENTION", "ERR TSDB: Couldn't parse RETENTION"),
         ("TS.CREATE k RETENTION x", "ERR TSDB: Couldn't parse RETENTION"),
         ("TS.CREATE k RETENTION -1", "TSDB: Couldn't parse RETENTION"),
-        ("TS.CREATE k RETENTION 10", "ERR TSDB: RETENTION other than 0 (keep for ever) is not supported yet"),
+        ("TS.ALTER k RETENTION x", "ERR TSDB: Couldn't parse RETENTION"),
+        ("TS.ALTER k ENCODING COMPRESSED", "ERR TSDB: unexpected argument"),
+        ("TS.ALTER k LABELS a b", "ERR TSDB: LABELS are not supported yet"),
         ("TS.CREATE k CHUNK_SIZE x", "ERR TSDB: Couldn't parse CHUNK_SIZE"),
         (
             "TS.CREATE k CHUNK_SIZE 44",

@@ -83,6 +83,7 @@ pub struct Memtable {
     singles: SinglePool,
     long_runs: Vec<LongRun>,
     deletes: DeleteSet,
+    has_metadata: bool,
     entries: usize,
     seqno_min: Option<Seqno>,
     seqno_max: Option<Seqno>,
@@ -144,6 +145,7 @@ impl Memtable {
         replace_older: bool,
     ) {
         let number = self.number_of(series);
+        self.has_metadata |= slot == Slot::Metadata;
         let class = slot.class() as usize;
         let time = slot.time_or_zero();
         let state = &mut self.series[number];
@@ -194,6 +196,11 @@ impl Memtable {
     #[must_use]
     pub fn entries(&self) -> usize {
         self.entries
+    }
+    /// Whether any entry is metadata.
+    #[must_use]
+    pub fn has_metadata(&self) -> bool {
+        self.has_metadata
     }
     /// Series that have entries.
     #[must_use]

@@ -5,6 +5,7 @@
 //! newest  newest, class_exists            the latest sample; whether a class has anything
 //! scan    scan_step   ─► merge ─► source  many series, both directions, bounded work per step
 //! keys    key_page_step                   live keys and what they hold
+//! series_retention  kept_from               what lies too far behind a series' newest sample is hidden
 //! summary                         chunks that a scan of buckets takes as their statistics
 //! deletes                                 range deletes of one series, cut into disjoint stretches
 //! frontier                                the next series over all sources
@@ -15,7 +16,8 @@
 //! Nothing else is kept between calls than positions, and those only move when a call gets somewhere.
 //!
 //! An entry is visible when its seqno is at most the snapshot, no newer entry of its slot is, it is no point delete,
-//! no range delete up to the snapshot with a higher seqno covers it, and it is not too old (`Version::cutoffs`).
+//! no range delete up to the snapshot with a higher seqno covers it, and it is not too old for the store
+//! (`Version::cutoffs`). Scans also leave out what is too old for its series; lookups leave that to their caller.
 #![forbid(unsafe_code)]
 
 mod deletes;
@@ -25,6 +27,7 @@ mod merge;
 mod newest;
 mod point;
 mod scan;
+mod series_retention;
 mod source;
 mod summary;
 #[cfg(test)]
@@ -35,6 +38,7 @@ pub use keys::{KeyPosition, key_kind, key_page_step};
 pub use newest::{NewestSearch, class_exists, newest};
 pub use point::{Found, Scratch, find_slot};
 pub use scan::{ScanOutput, ScanPosition, ScanRun, ScanStatus, scan_step};
+pub use series_retention::{edge_of, kept_from};
 pub use summary::ChunkSummary;
 
 use super::memtable::Memtable;
@@ -54,6 +58,15 @@ pub struct View<'a> {
     pub snapshot: Seqno,
     /// Series outside do not exist: memtables and tables may hold what another shard owns.
     pub keys: &'a KeyRange,
+}
+
+impl View<'_> {
+    /// Whether any series may have metadata.
+    #[must_use]
+    pub fn has_metadata(&self) -> bool {
+        !self.version.tables_of(SlotClass::Metadata).is_empty()
+            || self.memtables.iter().any(|memtable| memtable.has_metadata())
+    }
 }
 
 /// Gives blocks that are at hand: from a cache, and those that were read for this operation.

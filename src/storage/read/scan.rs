@@ -3,6 +3,8 @@
 use super::frontier::{Frontier, Next};
 use super::merge::{Merge, Stop};
 use super::newest::series_merge;
+use super::point::Scratch;
+use super::series_retention::kept_from;
 use super::source::Target;
 use super::summary::{ChunkSummary, Summaries};
 use super::visible::Sink;
@@ -46,6 +48,8 @@ enum Place {
         from: i64,
         to: i64,
     },
+    /// The samples of a series come next; which of them are too old for it is not known yet.
+    Samples,
     /// A series is done.
     After,
     Done,
@@ -192,6 +196,7 @@ pub fn scan_step(
         progressed: false,
         needs: Needs::default(),
         summaries: Summaries::new(request.answer),
+        scratch: Scratch::default(),
     };
     // Taken out so that a merge may borrow the key while the place moves.
     let mut series = std::mem::take(&mut position.series);
@@ -220,6 +225,7 @@ struct Scan<'a, 'v> {
     progressed: bool,
     needs: Needs,
     summaries: Option<Summaries>,
+    scratch: Scratch,
 }
 
 impl<'v> Scan<'_, 'v> {
@@ -237,6 +243,14 @@ impl<'v> Scan<'_, 'v> {
             let (class, from, to) = match position.place {
                 Place::Within { class, from, to } => (class, from, to),
                 Place::Done => return Ok(Stop::Done),
+                Place::Samples => match self.first_time(series, blocks)? {
+                    None => return Ok(Stop::Missing),
+                    Some(from) => {
+                        let (class, to) = (SlotClass::Time, self.request.to);
+                        position.place = Place::Within { class, from, to };
+                        continue;
+                    }
+                },
                 Place::Start | Place::After => {
                     if self.budget == 0 {
                         return Ok(Stop::Enough);
@@ -351,6 +365,21 @@ impl<'v> Scan<'_, 'v> {
             None => series_merge(self.view, target, times),
         }
     }
+    /// The first time at which samples of a series are wanted; `None` when blocks are missing that tell it.
+    fn first_time(&mut self, series: &[u8], blocks: &mut dyn Blocks) -> Result<Option<i64>, TableError> {
+        let ScanRequest { from, to, answer, .. } = self.request;
+        if *answer == ScanAnswer::Newest && *to == i64::MAX {
+            // No retention hides the newest sample.
+            return Ok(Some(*from));
+        }
+        Ok(match kept_from(self.view, series, blocks, &mut self.scratch)? {
+            Step::Ready(kept) => Some((*from).max(kept.unwrap_or(i64::MIN))),
+            Step::Need(missing) => {
+                missing.into_iter().for_each(|block| self.needs.add(block));
+                None
+            }
+        })
+    }
     fn first_place(&self) -> Place {
         match (self.request.all_slots, self.request.reverse) {
             (true, false) => self.place_at(SlotClass::Metadata),
@@ -368,7 +397,7 @@ impl<'v> Scan<'_, 'v> {
     }
     fn place_at(&self, class: SlotClass) -> Place {
         match class {
-            SlotClass::Time => Place::Within { class, from: self.request.from, to: self.request.to },
+            SlotClass::Time => Place::Samples,
             SlotClass::Metadata | SlotClass::Timeless => Place::Within { class, from: 0, to: 0 },
         }
     }
