@@ -4,7 +4,7 @@ use super::error::JobError;
 use super::flush::TableJob;
 use super::table_files::{JobTable, TableWriter};
 use crate::model::Seqno;
-use crate::storage::compaction::{Merge, MergeOptions, Plan, TableInput};
+use crate::storage::compaction::{Merge, MergeOptions, Plan, SeriesCutoffs, TableInput};
 use crate::storage::version::{Table, Version};
 use crate::teeth::{Bug, planted};
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub(super) fn merge_tables(
     version: &Version,
     plan: &Plan,
     horizon: MergeHorizon,
+    series_cutoffs: Arc<SeriesCutoffs>,
 ) -> Result<(Vec<Arc<Table>>, u64), JobError> {
     let (inputs, outside): (Vec<_>, Vec<_>) =
         version.tables().iter().partition(|table| plan.inputs.contains(&table.meta.id));
@@ -48,6 +49,7 @@ pub(super) fn merge_tables(
         snapshot_horizon: horizon.seqno,
         outside: outside.collect(),
         cutoffs: version.cutoffs().to_vec(),
+        series_cutoffs,
         spans: plan.spans.clone(),
         output: job.output(plan.reason.effort()),
     };

@@ -2,6 +2,7 @@
 
 use super::error::JobError;
 use super::manifest_log::ManifestLog;
+use super::series_survey::Survey;
 use crate::io::Errno;
 use crate::model::{CheckpointName, KeyRange, SegmentSeq, Seqno, TableId};
 use crate::storage::manifest::State;
@@ -103,6 +104,9 @@ pub(super) enum Report {
         inputs: Vec<TableId>,
         bytes_read: u64,
         result: Result<(Vec<Arc<Table>>, u64), JobError>,
+    },
+    Surveyed {
+        result: Result<Survey, JobError>,
     },
     Segment {
         shard: u16,

@@ -31,6 +31,7 @@ mod refill;
 mod repair;
 mod retention_clock;
 mod segment_files;
+mod series_survey;
 mod status;
 mod table_files;
 #[cfg(test)]

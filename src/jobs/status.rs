@@ -55,6 +55,10 @@ pub struct JobsStatus {
     pub retention_next_drop_bytes: u64,
     /// When, in seconds from now.
     pub retention_next_drop_seconds: u64,
+    /// Series with a retention of their own, in tables.
+    pub series_retention_series: u64,
+    /// Bytes of tables that those hide, by the last look; merges free them.
+    pub series_retention_hidden_bytes: u64,
     /// The last failure, as a sentence.
     pub last_error: Option<String>,
 }

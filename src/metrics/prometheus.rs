@@ -215,6 +215,10 @@ fn retention(page: &mut Page, store: &StoreSnapshot) {
     let (bytes, tables) = (store.retention_dropped_bytes, store.retention_dropped_tables);
     page.counter("retention_dropped_bytes_total", "Bytes of tables dropped for their age.", bytes);
     page.counter("retention_dropped_tables_total", "Tables dropped for their age.", tables);
+    let (series, hidden) = (store.series_retention_series, store.series_retention_hidden_bytes);
+    page.gauge("series_retention_series", "Series with a retention of their own, in tables.", series);
+    let help = "Bytes of tables that these hide, about, until merges free them.";
+    page.gauge("series_retention_hidden_bytes", help, hidden);
     let held = u64::from(store.retention_held);
     page.gauge("retention_held", "1 while nothing is dropped because the clock has leapt ahead.", held);
     if let Some(cutoff) = store.retention_cutoff {

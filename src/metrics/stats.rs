@@ -71,6 +71,8 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
                 ("retention_dropped_bytes", store.retention_dropped_bytes.to_string()),
                 ("retention_next_drop_bytes", store.retention_next_drop_bytes.to_string()),
                 ("retention_next_drop_seconds", store.retention_next_drop_seconds.to_string()),
+                ("series_retention_series", store.series_retention_series.to_string()),
+                ("series_retention_hidden_bytes", store.series_retention_hidden_bytes.to_string()),
                 ("disk_free_bytes", store.disk_free_bytes.to_string()),
                 ("disk_full", u64::from(store.disk_full).to_string()),
                 ("poisoned_shards", sum(|c| c.shard.poisoned)),
@@ -264,6 +266,14 @@ pub fn render_stats(cores: &[CoreSnapshot], store: &StoreSnapshot) -> String {
         let held = if store.retention_held { ", HELD: the clock has leapt ahead" } else { "" };
         let dropped = bytes(store.retention_dropped_bytes);
         line("retention", format!("before {cutoff} all is gone, {dropped} given back, {next}{held}"));
+    }
+    if store.series_retention_series > 0 {
+        let (series, hidden) =
+            (count(store.series_retention_series), bytes(store.series_retention_hidden_bytes));
+        line(
+            "series",
+            format!("{series} with a retention of their own hide about {hidden}, which merges free"),
+        );
     }
     let full = if store.disk_full { ", FULL: writes are refused until there is space" } else { "" };
     line("disk", format!("{} free{full}", bytes(store.disk_free_bytes)));

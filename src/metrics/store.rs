@@ -61,6 +61,10 @@ pub struct StoreSnapshot {
     pub retention_next_drop_bytes: u64,
     /// When, in seconds from now.
     pub retention_next_drop_seconds: u64,
+    /// Series with a retention of their own, in tables.
+    pub series_retention_series: u64,
+    /// Bytes of tables that those hide, by the last look; merges free them.
+    pub series_retention_hidden_bytes: u64,
     /// Bytes that the file system has left.
     pub disk_free_bytes: u64,
     /// Whether writes are refused for want of space.

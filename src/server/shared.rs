@@ -192,6 +192,8 @@ impl Shared {
         facts.retention_dropped_tables = jobs.retention_dropped_tables_total;
         facts.retention_next_drop_bytes = jobs.retention_next_drop_bytes;
         facts.retention_next_drop_seconds = jobs.retention_next_drop_seconds;
+        facts.series_retention_series = jobs.series_retention_series;
+        facts.series_retention_hidden_bytes = jobs.series_retention_hidden_bytes;
         (facts.moves_done, facts.moves_given_up) = self.moves.counts();
         facts.slow_requests = self.slow_log.count();
         facts.disk_full = jobs.out_of_space;

@@ -3,7 +3,7 @@
 //! ```text
 //! FreezeNow to every shard → all Frozen → all their flushes durable → FlushAll is done
 //!   → the job that links the tables → Checkpoint is done
-//!   → ReportHorizon to every shard → all reported, running merges over → plans → all merged → CompactAll is done
+//!   → ReportHorizon to every shard → all reported, running merges over → survey of series → plans → all merged → CompactAll is done
 //! ```
 //! One barrier is worked on at a time, in order of arrival.
 
@@ -59,6 +59,8 @@ enum Phase {
     Horizon { missing: BTreeSet<u16> },
     /// Until merges that were under way are over.
     Quiet,
+    /// Until it is known what the retention of series hides.
+    Survey,
     /// Until all plans are done.
     Merge,
     /// Until the job has ended.
@@ -99,7 +101,7 @@ impl Coordinator {
     /// Whether no merge may start that was not planned by the CompactAll under way.
     pub(super) fn barrier_holds_merges(&self) -> bool {
         let phase = self.barriers.active.as_ref().map(|barrier| &barrier.phase);
-        matches!(phase, Some(Phase::Horizon { .. } | Phase::Quiet | Phase::Merge))
+        matches!(phase, Some(Phase::Horizon { .. } | Phase::Quiet | Phase::Survey | Phase::Merge))
     }
 
     /// A flush failed: whoever waits for flushes is told instead of waiting for better times.
@@ -160,8 +162,10 @@ impl Coordinator {
             }
             Phase::Quiet | Phase::Merge => {
                 let installing = |change: &Change| matches!(change, Change::Merged { .. });
-                self.merges_running == 0 && self.plans.is_empty() && !self.changes.iter().any(installing)
+                let is_quiet = self.merges_running == 0 && self.plans.is_empty() && !self.series.is_running();
+                is_quiet && !self.changes.iter().any(installing)
             }
+            Phase::Survey => !self.series.is_running(),
             Phase::Checkpoint => false,
         }
     }
@@ -180,6 +184,10 @@ impl Coordinator {
             }
             (Phase::Horizon { .. }, _) => Some(Phase::Quiet),
             (Phase::Quiet, _) => {
+                self.start_survey();
+                Some(Phase::Survey)
+            }
+            (Phase::Survey, _) => {
                 self.plans = self.pick_everything().into();
                 Some(Phase::Merge)
             }
@@ -227,6 +235,7 @@ impl Coordinator {
         let running = self.segment_running
             || self.clean_running
             || self.ballast_running
+            || self.series.is_running()
             || self.barriers.checkpoint_running;
         if self.barriers.shutdown.is_none() || jobs > 0 || running || committing {
             return;

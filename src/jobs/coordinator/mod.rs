@@ -16,6 +16,7 @@
 mod barrier;
 mod commit;
 mod retention;
+mod series;
 mod work;
 
 use super::error::JobError;
@@ -33,6 +34,7 @@ use crate::storage::version::Version;
 use barrier::{Barriers, Goal};
 use commit::Change;
 use retention::Watch;
+use series::SeriesWatch;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +49,7 @@ const FLUSHES_MAX: usize = 1;
 const COMMIT_FAILED: &str = "the manifest could not be written";
 const FLUSH_FAILED: &str = "a memtable could not be written";
 const MERGE_FAILED: &str = "tables could not be merged";
+const SURVEY_FAILED: &str = "the retention of series could not be looked at";
 const SEGMENT_FAILED: &str = "a log segment could not be made";
 /// Retired segments kept for use anew, per shard.
 const SPARE_SEGMENTS_PER_SHARD: usize = 2;
@@ -110,6 +113,8 @@ pub struct Coordinator {
 
     /// The retention that is asked for, if one is.
     watch: Option<Watch>,
+    /// The retention of series.
+    series: SeriesWatch,
 
     barriers: Barriers,
     settled: bool,
@@ -192,6 +197,7 @@ impl Coordinator {
             ballast_running: false,
             ballast_retry_ns: None,
             watch,
+            series: SeriesWatch::default(),
             barriers: Barriers::default(),
             settled: false,
             finished: false,
@@ -236,6 +242,7 @@ impl Coordinator {
         self.start_commit();
         self.start_flushes();
         self.start_segment();
+        self.start_survey_if_due();
         self.advance_barriers();
         self.start_merges();
         self.start_cleaning();
@@ -250,7 +257,7 @@ impl Coordinator {
         let waiting = [self.commit_retry_ns, self.flush_retry_ns, self.merge_retry_ns];
         waiting
             .into_iter()
-            .chain([self.segment_retry_ns, self.ballast_retry_ns, self.expiry_due_ns()])
+            .chain([self.segment_retry_ns, self.ballast_retry_ns, self.expiry_due_ns(), self.survey_due_ns()])
             .flatten()
             .min()
     }
@@ -288,6 +295,7 @@ impl Coordinator {
         match report {
             Report::Flushed { request, result } => self.flush_ended(request, result),
             Report::Merged { inputs, bytes_read, result } => self.merge_ended(inputs, bytes_read, result),
+            Report::Surveyed { result } => self.survey_ended(result),
             Report::Segment { shard, result, leftovers } => self.segment_ended(shard, result, leftovers),
             Report::Committed { log, next, result, ballast_used } => {
                 self.has_ballast &= !ballast_used;
@@ -350,6 +358,7 @@ impl Coordinator {
 
     fn show_status(&mut self) {
         self.show_retention();
+        self.show_series_retention();
         let status = &mut self.status;
         status.tables = self.state.tables.len();
         status.table_bytes = self.state.tables.values().map(|meta| meta.bytes).sum();

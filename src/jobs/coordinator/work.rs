@@ -69,7 +69,7 @@ impl Coordinator {
     }
 
     /// Nothing below it can come back or is looked at by a snapshot; 0 before every shard has reported.
-    fn horizon(&self) -> Seqno {
+    pub(super) fn horizon(&self) -> Seqno {
         let lowest = self.horizons.iter().copied().min().flatten();
         lowest.unwrap_or_default()
     }
@@ -97,9 +97,10 @@ impl Coordinator {
         let (job, version) = (self.table_job.clone(), Arc::clone(&self.version));
         let horizon = MergeHorizon::new(self.horizon());
         let room = self.bytes_of_log() + plan.bytes;
+        let series_cutoffs = Arc::clone(&self.series.found.cutoffs);
         self.spawn("tskv-merge", move || {
-            let result =
-                require_room(&*job.files, room).and_then(|()| merge_tables(&job, &version, &plan, horizon));
+            let result = require_room(&*job.files, room)
+                .and_then(|()| merge_tables(&job, &version, &plan, horizon, series_cutoffs));
             Report::Merged { inputs: plan.inputs, bytes_read: plan.bytes, result }
         });
     }
@@ -155,6 +156,7 @@ impl Coordinator {
             table_bytes_target: self.options.table_bytes_target,
             horizon: self.horizon(),
             cutoffs: self.version.cutoffs(),
+            hidden: &self.series.found.hidden,
         })
     }
 

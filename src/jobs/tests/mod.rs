@@ -9,4 +9,5 @@ mod open;
 mod repair;
 mod retention;
 mod rig;
+mod series_retention;
 mod work;

@@ -322,7 +322,12 @@ impl Rig {
         }
     }
 
-    /// Everything visible: tables and memtables.
+    /// Every shard says what could still come back from it.
+    pub(super) fn report_horizons(&self) {
+        self.shards.iter().for_each(|shard| shard.report_horizon(&self.inbox));
+    }
+
+    /// Everything visible, whatever the retention of its series: tables and memtables.
     pub(super) fn content(&self) -> Model {
         let mut memtables: Vec<&Memtable> = self.shards.iter().map(|shard| &shard.active).collect();
         memtables.extend(

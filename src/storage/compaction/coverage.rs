@@ -1,8 +1,11 @@
 //! What range deletes cover, for a merge that walks the series in order.
 
+use super::series_cutoffs::SeriesCutoffs;
 use crate::model::SlotClass;
+use crate::model::{KeyRange, Seqno};
 use crate::storage::range_delete::RangeDelete;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A stretch of time (inclusive) and the highest seqno of the deletes that cover it.
 pub(super) type Stretch = (i64, i64, u64);
@@ -10,15 +13,16 @@ pub(super) type Stretch = (i64, i64, u64);
 /// Range deletes by the start of their keys, and those that cover the series at hand.
 pub(super) struct Coverage {
     deletes: Vec<RangeDelete>,
+    series_cutoffs: Arc<SeriesCutoffs>,
     /// The first that starts beyond the series at hand.
     next: usize,
     active: Vec<usize>,
 }
 
 impl Coverage {
-    pub(super) fn new(mut deletes: Vec<RangeDelete>) -> Self {
+    pub(super) fn new(mut deletes: Vec<RangeDelete>, series_cutoffs: Arc<SeriesCutoffs>) -> Self {
         deletes.sort_by(|a, b| a.keys.start.cmp(&b.keys.start));
-        Self { deletes, next: 0, active: Vec::new() }
+        Self { deletes, series_cutoffs, next: 0, active: Vec::new() }
     }
     /// What is covered of `series`, as disjoint ascending stretches. Series must not descend from call to call.
     pub(super) fn of(&mut self, series: &[u8], class: SlotClass) -> Vec<Stretch> {
@@ -29,7 +33,12 @@ impl Coverage {
         let deletes = &self.deletes;
         let at = |index: &usize| deletes.get(*index);
         self.active.retain(|index| at(index).is_some_and(|delete| delete.keys.contains(series)));
-        stretches(self.active.iter().filter_map(at), class)
+        let too_old = self.series_cutoffs.stretch_of(series).map(|(from, to, below)| RangeDelete {
+            keys: KeyRange::all(),
+            times: Some((from, to)),
+            seqno: Seqno(below),
+        });
+        stretches(self.active.iter().filter_map(at).chain(&too_old), class)
     }
 }
 
@@ -73,7 +82,7 @@ fn stretches<'a>(deletes: impl Iterator<Item = &'a RangeDelete>, class: SlotClas
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeleteScope, KeyRange, Seqno};
+    use crate::model::DeleteScope;
 
     #[test]
     fn the_newest_delete_counts_where_several_overlap() {
@@ -98,7 +107,8 @@ mod tests {
     fn deletes_cover_the_series_within_their_keys() {
         // The walk keeps only what can still matter; dropping one too early shows deleted data.
         let prefix = |prefix, seqno| RangeDelete::new(DeleteScope::Prefix { prefix }, Seqno(seqno));
-        let mut coverage = Coverage::new(vec![prefix(b"b", 2), prefix(b"bb", 3), prefix(b"a", 1)]);
+        let mut coverage =
+            Coverage::new(vec![prefix(b"b", 2), prefix(b"bb", 3), prefix(b"a", 1)], Arc::default());
         let mut newest =
             |series: &[u8]| coverage.of(series, SlotClass::Time).iter().map(|stretch| stretch.2).max();
         assert_eq!(newest(b"a"), Some(1));

@@ -4,7 +4,8 @@
 //!
 //! - *Superseded*: an entry, when a newer one of its slot is here and every snapshot sees that one.
 //! - *Hidden*: an entry, when a range delete of any table of the version covers it and every snapshot sees the delete.
-//! - *Expired*: an entry that a cutoff hides, and a delete of such entries alone: cutoffs are durable and stay.
+//! - *Expired*: an entry that a cutoff hides, and a delete of such entries alone: cutoffs are durable and stay. An entry
+//!   that the retention of its series hides ([`SeriesCutoffs`]): it never comes back.
 //! - *Spent*: a delete itself, when it is below the horizon (nothing it hides can come back from a WAL or a memtable)
 //!   **and** no table outside of the merge has anything older that it covers.
 //!
@@ -23,6 +24,7 @@
 use super::coverage::{Coverage, Stretch};
 use super::cursor::Cursor;
 use super::output::{OutputEvent, OutputOptions, Outputs};
+use super::series_cutoffs::SeriesCutoffs;
 use super::span::Span;
 use crate::model::{KeyRange, Seqno, Slot, SlotClass};
 use crate::storage::columns::{Columns, TAG_DELETE};
@@ -31,6 +33,7 @@ use crate::storage::retention::Cutoff;
 use crate::storage::sstable::{Block, TableError, TableIndex, TableMeta};
 use std::cmp::Reverse;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Entries that are gathered before they are sifted.
 const BATCH_ENTRIES: usize = 4096;
@@ -61,6 +64,8 @@ pub struct MergeOptions {
     pub outside: Vec<Box<dyn TableInput>>,
     /// What is hidden for its age; durable in the manifest.
     pub cutoffs: Vec<Cutoff>,
+    /// What the retention of series hides.
+    pub series_cutoffs: Arc<SeriesCutoffs>,
     /// Where samples go: disjoint, and together covering what is kept of every span of the inputs (`Plan::spans`).
     pub spans: Vec<Span>,
     /// How tables are written.
@@ -89,7 +94,8 @@ impl Merge {
     /// Prepares; nothing is read yet. Inputs that are deleted as a whole are never read.
     #[must_use]
     pub fn new(inputs: Vec<Box<dyn TableInput>>, options: MergeOptions) -> Self {
-        let MergeOptions { horizon, snapshot_horizon, outside, cutoffs, spans, output } = options;
+        let MergeOptions { horizon, snapshot_horizon, outside, cutoffs, series_cutoffs, spans, output } =
+            options;
         let expired: Vec<RangeDelete> = cutoffs.iter().map(Cutoff::as_delete).collect();
         let rules = Rules { horizon: horizon.min(snapshot_horizon), snapshot_horizon, outside };
         let level_seqno = rules.level_seqno(&inputs);
@@ -112,7 +118,7 @@ impl Merge {
             started: false,
             finished: false,
             rules,
-            coverage: Coverage::new(hiding),
+            coverage: Coverage::new(hiding, series_cutoffs),
             outputs: Outputs::new(output, &spans, carried),
             series: Vec::new(),
             class: SlotClass::Metadata,

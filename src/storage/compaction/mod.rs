@@ -8,10 +8,12 @@ mod flush;
 mod merge;
 mod output;
 mod picker;
+mod series_cutoffs;
 mod span;
 
 pub use flush::{Flush, FlushOptions};
 pub use merge::{Merge, MergeOptions, TableInput};
 pub use output::{OutputEvent, OutputOptions};
 pub use picker::{PickInput, PickTable, Plan, PlanReason, pick, pick_all};
+pub use series_cutoffs::SeriesCutoffs;
 pub use span::{LEVEL_EVERYTHING, Span, choose_spans, cover_spans, span_covering, span_of};

@@ -3,7 +3,8 @@
 //! Any set of tables may be merged (seqnos decide), so the rules here are about cost only:
 //!
 //! - **Purge**: tables of which everything is deleted, and range deletes that hide nothing any more.
-//! - **Trim**: a table that reaches over several spans and of whose time at least half is too old. What is too old as a
+//! - **Trim**: a table that reaches over several spans and of whose time at least half is too old; any table of which
+//!   at least half is too old for its series. What is too old as a
 //!   whole is dropped without a merge.
 //! - **Tier**: [`TIER_TABLES`] tables of one span, shard and size class. Large tables only where they lie over each
 //!   other; small ones in any case, for their number.
@@ -70,6 +71,8 @@ pub struct PickInput<'a> {
     pub horizon: Seqno,
     /// As in `MergeOptions`.
     pub cutoffs: &'a [Cutoff],
+    /// Bytes of tables that the retention of their series hides, where there are any.
+    pub hidden: &'a BTreeMap<TableId, u64>,
 }
 
 /// Why a plan was made.
@@ -147,7 +150,8 @@ pub fn pick_all(input: &PickInput<'_>) -> Vec<Plan> {
             let count_max = usize::try_from(full).unwrap_or(usize::MAX).clamp(1, FLUSH_TABLES_MAX);
             let stretches: Vec<(i64, i64)> = samples().map(|meta| (meta.time_min, meta.time_max)).collect();
             let spans = cover_spans(&stretches, input.span_base, input.level_max, count_max);
-            (!is_minimal(&tables, &spans)).then(|| plan(&tables, spans, PlanReason::All))
+            let is_touched = tables.iter().any(|meta| input.hidden.contains_key(&meta.id));
+            (is_touched || !is_minimal(&tables, &spans)).then(|| plan(&tables, spans, PlanReason::All))
         })
         .collect()
 }
@@ -223,7 +227,12 @@ fn trims(input: &PickInput<'_>, metas: &[&TableMeta]) -> Vec<Plan> {
         let spans = cover_spans(&[left], input.span_base, input.level_max, FLUSH_TABLES_MAX);
         is_worth_it.then(|| plan(&[*meta], spans, PlanReason::Trim))
     };
-    metas.iter().filter_map(trim).collect()
+    let worn = |meta: &&&TableMeta| {
+        input.hidden.get(&meta.id).is_some_and(|hidden| hidden.saturating_mul(2) >= meta.bytes)
+    };
+    let rewrite =
+        |meta: &&TableMeta| plan(&[*meta], span_of_table(meta).into_iter().collect(), PlanReason::Trim);
+    metas.iter().filter_map(trim).chain(metas.iter().filter(worn).map(rewrite)).collect()
 }
 
 /// Groups of one span whose tables are alike.

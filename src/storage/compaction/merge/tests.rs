@@ -350,6 +350,7 @@ impl World {
             snapshot_horizon: Seqno(snapshots),
             outside: outside.iter().map(Stored::boxed).collect(),
             cutoffs,
+            series_cutoffs: Arc::default(),
             spans: cover_spans(&stretches, BASE, 63, count_max),
             output: output(&self.ids, &mut self.dice),
         };
@@ -439,6 +440,7 @@ fn merging_everything_below_the_horizon_leaves_what_is_visible_and_nothing_else(
             snapshot_horizon: Seqno(world.horizon),
             outside: Vec::new(),
             cutoffs: Vec::new(),
+            series_cutoffs: Arc::default(),
             spans: cover_spans(&stretches, BASE, 63, 2),
             output: output(&world.ids, &mut world.dice),
         };
@@ -465,6 +467,7 @@ fn delete_stays(older: &Write, delete: &Write) -> bool {
         snapshot_horizon: Seqno(100),
         outside: outside.iter().map(Stored::boxed).collect(),
         cutoffs: Vec::new(),
+        series_cutoffs: Arc::default(),
         spans: cover_spans(&stretches, BASE, 63, 8),
         output: output(&ids, &mut dice),
     };
@@ -520,6 +523,7 @@ fn seqnos_after(inputs: &[Write], outside: &[Write], horizon: u64) -> Vec<u64> {
         snapshot_horizon: Seqno(horizon),
         outside: outside.iter().map(Stored::boxed).collect(),
         cutoffs: Vec::new(),
+        series_cutoffs: Arc::default(),
         spans: cover_spans(&stretches, BASE, 63, 8),
         output: output(&ids, &mut dice),
     };
@@ -573,6 +577,7 @@ fn a_table_that_contradicts_its_description_stops_the_merge() {
         snapshot_horizon: Seqno(1),
         outside: Vec::new(),
         cutoffs: Vec::new(),
+        series_cutoffs: Arc::default(),
         spans: cover_spans(&[(0, 2)], 1, 63, 8),
         output: output(&Arc::default(), &mut Dice(1)),
     };
@@ -606,6 +611,7 @@ fn long_series_come_through_a_merge_in_time_order() {
         snapshot_horizon: Seqno(1),
         outside: Vec::new(),
         cutoffs: Vec::new(),
+        series_cutoffs: Arc::default(),
         spans: cover_spans(&[(0, 99_999)], 100_000, 63, 1),
         output: output(&ids, &mut dice),
     };
@@ -649,6 +655,7 @@ fn merge_speed() {
             snapshot_horizon: Seqno(1),
             outside: Vec::new(),
             cutoffs: Vec::new(),
+            series_cutoffs: Arc::default(),
             spans: cover_spans(&[(0, 1)], 1 << 40, 63, 1),
             output,
         };

@@ -1,5 +1,5 @@
 //! The picker by scripts. A table is a line: id, days (one, a stretch, `-` for none), size, keys, then optionally
-//! `seqnos=1..9`, `busy`, `quick` (written in haste), and range deletes: `delete=KEYS@SEQNO` (`*` for all keys). A script ends with what is
+//! `seqnos=1..9`, `busy`, `quick` (written in haste), `hidden=1M` (by the retention of its series), and range deletes: `delete=KEYS@SEQNO` (`*` for all keys). A script ends with what is
 //! expected: reason, inputs, `->`, days of the spans.
 
 use super::*;
@@ -19,6 +19,7 @@ struct Script {
     horizon: Seqno,
     level_max: u8,
     cutoffs: Vec<Cutoff>,
+    hidden: BTreeMap<TableId, u64>,
 }
 
 fn keys(text: &str) -> KeyRange {
@@ -69,6 +70,7 @@ impl Script {
             horizon: Seqno(1000),
             level_max: LEVEL_EVERYTHING,
             cutoffs: Vec::new(),
+            hidden: BTreeMap::new(),
         };
         for line in lines {
             let mut words = line.split_whitespace();
@@ -90,6 +92,8 @@ impl Script {
                         times: None,
                         seqno: Seqno(at.parse().unwrap()),
                     });
+                } else if let Some(hidden) = option.strip_prefix("hidden=") {
+                    script.hidden.insert(TableId(id), size(hidden));
                 } else if option == "quick" {
                     effort = Effort::Quick;
                 } else {
@@ -121,6 +125,7 @@ impl Script {
             table_bytes_target: TARGET,
             horizon: self.horizon,
             cutoffs: &self.cutoffs,
+            hidden: &self.hidden,
         })
     }
 }
@@ -340,4 +345,16 @@ fn whatever_the_times_tables_stay_few_and_merging_ends() {
         assert!(most < bound, "seed {seed}: {most} tables for {} MiB", stored >> 20);
         assert!(merged < flushed * 9, "seed {seed}: each byte was rewritten {} times", merged / flushed);
     }
+}
+
+#[test]
+fn a_table_of_which_half_is_too_old_for_its_series_is_rewritten() {
+    // Left alone, it would keep what is hidden for as long as nothing else happens to its span.
+    let worn = ["1 3 90M a..n hidden=44M", "2 3 90M n..z hidden=45M", "3 9 90M a..n hidden=90M busy"];
+    assert_eq!(picks(&worn), "trim 2 -> 3");
+    let little = ["1 3 90M a..n hidden=44M"];
+    assert_eq!(picks(&little), "nothing");
+    // Whoever asks for everything gets all of it.
+    let all = Script::parse(&little).with(|input| pick_all(input).iter().map(tell).collect::<Vec<_>>());
+    assert_eq!(all, ["all 1 -> 3"]);
 }
