@@ -51,5 +51,5 @@ pub use repair::{
     BlockLoss, Extent, Field, FieldValue, Key, ManifestPlan, RepairOptions, RepairReport, RepairStep,
     SegmentPlan, SeriesReach, TablePlan, repair_store,
 };
-pub use status::{JobsStatus, StatusBoard};
+pub use status::{JobsStatus, MergeStatus, StatusBoard};
 pub use table_files::{FileSource, read_block};

@@ -1,6 +1,18 @@
 //! What the background work is doing, for STATS and metrics.
 
+use crate::storage::compaction::PlanReason;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// A merge that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergeStatus {
+    /// Why it was planned.
+    pub reason: PlanReason,
+    /// Tables that it reads.
+    pub tables: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
 
 /// A picture of the background work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +32,7 @@ pub struct JobsStatus {
     /// Bytes of memory of those.
     pub flush_backlog_bytes: u64,
     /// Merges that run now.
-    pub merges_running: usize,
+    pub merging: Vec<MergeStatus>,
     /// Bytes that the next merges would read.
     pub merge_backlog_bytes: u64,
     /// Flushes since the start.
@@ -29,6 +41,8 @@ pub struct JobsStatus {
     pub flush_bytes_total: u64,
     /// Merges since the start.
     pub merges_total: u64,
+    /// The same by why they were planned, in the order of [`PlanReason::ALL`].
+    pub merges_by_reason: [u64; PlanReason::ALL.len()],
     /// Bytes that they read.
     pub merge_bytes_read_total: u64,
     /// Bytes that they wrote.
@@ -61,6 +75,13 @@ pub struct JobsStatus {
     pub series_retention_hidden_bytes: u64,
     /// The last failure, as a sentence.
     pub last_error: Option<String>,
+}
+
+impl JobsStatus {
+    /// How many merges were planned for which reason.
+    pub fn named_merges(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        PlanReason::ALL.iter().map(|reason| reason.name()).zip(self.merges_by_reason)
+    }
 }
 
 /// Where the coordinator shows its status; clones show the same.

@@ -205,6 +205,10 @@ fn jobs(page: &mut Page, store: &StoreSnapshot) {
     for (name, help, value) in counters {
         page.counter(name, help, value);
     }
+    page.family("compactions_by_reason_total", "counter", "Merges of tables, by why they were planned.");
+    for (reason, merges) in &store.compactions_by_reason {
+        page.sample("compactions_by_reason_total", &[("reason", reason)], merges);
+    }
     page.gauge("compaction_debt_bytes", "Bytes that merges still have to read.", store.compaction_debt_bytes);
     retention(page, store);
     page.gauge("disk_free_bytes", "Bytes that the file system has left.", store.disk_free_bytes);

@@ -42,6 +42,8 @@ pub(super) fn store() -> StoreSnapshot {
         boundaries: vec![(*b"cpu\"\xff").into()],
         sstable_files: 4,
         sstable_bytes: 4 << 20,
+        compactions_by_reason: vec![("tier", 3), ("trim", 0)],
+        merging: vec![("tier", 4, 3 << 20)],
         recovery_ns: 1_250_000_000,
         ..StoreSnapshot::default()
     }

@@ -62,6 +62,8 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
                 ("wal_fsync", sum(|c| c.wal.fsync)),
                 ("flushes", store.flushes.to_string()),
                 ("compactions", store.compactions.to_string()),
+                ("compactions_by_reason", by_reason(store)),
+                ("merging", merging(store, |bytes| bytes.to_string())),
                 ("compaction_debt_bytes", store.compaction_debt_bytes.to_string()),
                 (
                     "retention_cutoff",
@@ -239,6 +241,9 @@ pub fn render_stats(cores: &[CoreSnapshot], store: &StoreSnapshot) -> String {
             bytes(store.compaction_debt_bytes),
         ),
     );
+    if !store.merging.is_empty() {
+        line("merging", merging(store, bytes));
+    }
     line(
         "memory",
         format!(
@@ -290,6 +295,20 @@ pub fn render_stats(cores: &[CoreSnapshot], store: &StoreSnapshot) -> String {
         line(&format!("shard {}", core.core), shard);
     }
     text
+}
+
+/// Merges by why they were planned: `tier=3,trim=1`.
+fn by_reason(store: &StoreSnapshot) -> String {
+    let some = store.compactions_by_reason.iter().filter(|(_, merges)| *merges > 0);
+    some.map(|(reason, merges)| format!("{reason}={merges}")).collect::<Vec<_>>().join(",")
+}
+
+/// The merges that run: `tier of 4 tables with 1.2 MiB, ...`.
+fn merging(store: &StoreSnapshot, bytes: impl Fn(u64) -> String) -> String {
+    let tell = |(reason, tables, size): &(&str, u64, u64)| {
+        format!("{reason} of {tables} tables with {}", bytes(*size))
+    };
+    store.merging.iter().map(tell).collect::<Vec<_>>().join(", ")
 }
 
 /// Text from elsewhere without what would end the line.

@@ -41,6 +41,10 @@ pub struct StoreSnapshot {
     pub flush_bytes: u64,
     /// Merges done.
     pub compactions: u64,
+    /// The same by why they were planned.
+    pub compactions_by_reason: Vec<(&'static str, u64)>,
+    /// Merges that run: why, tables that each reads, bytes of them.
+    pub merging: Vec<(&'static str, u64, u64)>,
     /// Bytes that merges read.
     pub compaction_read_bytes: u64,
     /// Bytes that merges wrote.

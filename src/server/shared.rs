@@ -182,6 +182,9 @@ impl Shared {
         facts.flushes = jobs.flushes_total;
         facts.flush_bytes = jobs.flush_bytes_total;
         facts.compactions = jobs.merges_total;
+        facts.compactions_by_reason = jobs.named_merges().collect();
+        let running = jobs.merging.iter().map(|merge| (merge.reason.name(), merge.tables, merge.bytes));
+        facts.merging = running.collect();
         facts.compaction_read_bytes = jobs.merge_bytes_read_total;
         facts.compaction_written_bytes = jobs.merge_bytes_written_total;
         facts.compaction_debt_bytes = jobs.merge_backlog_bytes;

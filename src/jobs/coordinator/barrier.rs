@@ -162,7 +162,7 @@ impl Coordinator {
             }
             Phase::Quiet | Phase::Merge => {
                 let installing = |change: &Change| matches!(change, Change::Merged { .. });
-                let is_quiet = self.merges_running == 0 && self.plans.is_empty() && !self.series.is_running();
+                let is_quiet = self.merging.is_empty() && self.plans.is_empty() && !self.series.is_running();
                 is_quiet && !self.changes.iter().any(installing)
             }
             Phase::Survey => !self.series.is_running(),
@@ -231,7 +231,7 @@ impl Coordinator {
     pub(super) fn advance_shutdown(&mut self) {
         let committing = !self.barriers.settling
             && (self.log.is_none() || (!self.changes.is_empty() && self.commit_retry_ns.is_none()));
-        let jobs = self.flushes_running + self.merges_running;
+        let jobs = self.flushes_running + self.merging.len();
         let running = self.segment_running
             || self.clean_running
             || self.ballast_running

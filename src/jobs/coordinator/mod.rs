@@ -25,7 +25,7 @@ use super::manifest_log::ManifestLog;
 use super::message::{CoordinatorLink, FlushRequest, JobReport, Report, ShardLink, ToCoordinator};
 use super::open::CoordinatorSeed;
 use super::options::{Salts, StoreOptions};
-use super::status::{JobsStatus, StatusBoard};
+use super::status::{JobsStatus, MergeStatus, StatusBoard};
 use crate::io::{Files, Spawner};
 use crate::model::{SegmentSeq, Seqno, TableId};
 use crate::storage::compaction::Plan;
@@ -85,7 +85,8 @@ pub struct Coordinator {
     flushes_running: usize,
     flush_retry_ns: Option<u64>,
 
-    merges_running: usize,
+    /// By their inputs.
+    merging: BTreeMap<Vec<TableId>, MergeStatus>,
     /// The picker found nothing, and nothing has changed since that it looks at.
     nothing_to_merge: bool,
     merge_retry_ns: Option<u64>,
@@ -179,7 +180,7 @@ impl Coordinator {
             flush_queue: VecDeque::new(),
             flushes_running: 0,
             flush_retry_ns: None,
-            merges_running: 0,
+            merging: BTreeMap::new(),
             nothing_to_merge: false,
             merge_retry_ns: None,
             busy: BTreeSet::new(),
@@ -368,7 +369,7 @@ impl Coordinator {
         status.flushes_waiting = self.flush_queue.len();
         status.flush_backlog_bytes =
             self.flush_queue.iter().map(|request| request.memtable.bytes() as u64).sum();
-        status.merges_running = self.merges_running;
+        status.merging = self.merging.values().cloned().collect();
         status.merge_backlog_bytes = self.plans.iter().map(|plan| plan.bytes).sum();
         self.board.write(status.clone());
     }

@@ -8,6 +8,7 @@ use crate::jobs::error::{JobError, out_of_space};
 use crate::jobs::flush::flush_memtable;
 use crate::jobs::message::{FlushRequest, Report, ToShard};
 use crate::jobs::segment_files::{make_segment, recycle_segment};
+use crate::jobs::status::MergeStatus;
 use crate::model::{SegmentSeq, Seqno, TableId};
 use crate::storage::compaction::{LEVEL_EVERYTHING, PickInput, PickTable, Plan, pick, pick_all};
 use crate::storage::manifest::names::{BALLAST, segment_path};
@@ -75,7 +76,7 @@ impl Coordinator {
     }
 
     pub(super) fn start_merges(&mut self) {
-        while self.merges_running < self.options.background_threads.max(1)
+        while self.merging.len() < self.options.background_threads.max(1)
             && self.merge_retry_ns.is_none()
             && !self.stopping()
         {
@@ -92,7 +93,7 @@ impl Coordinator {
     }
 
     fn start_merge(&mut self, plan: Plan) {
-        self.merges_running += 1;
+        self.merging.insert(plan.inputs.clone(), merge_status(&plan));
         self.busy.extend(plan.inputs.iter().copied());
         let (job, version) = (self.table_job.clone(), Arc::clone(&self.version));
         let horizon = MergeHorizon::new(self.horizon());
@@ -111,12 +112,13 @@ impl Coordinator {
         bytes_read: u64,
         result: Result<(Vec<Arc<Table>>, u64), JobError>,
     ) {
-        self.merges_running -= 1;
+        let ended = self.merging.remove(&inputs).expect("a merge ends once");
         self.nothing_to_merge = false;
         match result {
             Ok((tables, bytes)) => {
                 self.worked(MERGE_FAILED);
                 self.status.merges_total += 1;
+                self.status.merges_by_reason[ended.reason as usize] += 1;
                 self.status.merge_bytes_read_total += bytes_read;
                 self.status.merge_bytes_written_total += bytes;
                 self.changes.push_back(Change::Merged { inputs, tables });
@@ -259,6 +261,10 @@ impl Coordinator {
             }
         }
     }
+}
+
+fn merge_status(plan: &Plan) -> MergeStatus {
+    MergeStatus { reason: plan.reason, tables: plan.inputs.len() as u64, bytes: plan.bytes }
 }
 
 fn pick_table(table: &Arc<Table>) -> PickTable<'_> {

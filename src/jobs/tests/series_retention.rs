@@ -4,6 +4,7 @@ use super::rig::{Model, Rig, Write, check, small_options};
 use crate::jobs::ToCoordinator;
 use crate::jobs::test_disk::{Random, TestDisk};
 use crate::model::{KeyRange, OwnedValue, SeriesOptions, Slot};
+use crate::storage::compaction::PlanReason;
 use crate::storage::series_metadata;
 use std::collections::BTreeMap;
 
@@ -93,7 +94,10 @@ fn what_the_retention_of_series_hides_is_given_back() {
     let left = table_bytes(&rig.disk);
     assert!(left * 3 < after, "{left} of {after} bytes are left");
     assert_eq!(rig.content().len(), 2 + 2 * 361);
-    assert_eq!(rig.coordinator.board().read().series_retention_hidden_bytes, 0);
+    let status = rig.coordinator.board().read();
+    assert_eq!(status.series_retention_hidden_bytes, 0);
+    assert!(status.merges_by_reason[PlanReason::Trim as usize] > 0, "{status:?}");
+    assert_eq!(status.merges_by_reason.iter().sum::<u64>(), status.merges_total);
     assert_eq!(check(&rig.disk.copy()).unwrap().0.damages, 0);
 }
 

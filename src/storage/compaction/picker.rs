@@ -95,6 +95,23 @@ pub enum PlanReason {
 }
 
 impl PlanReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 7] =
+        [Self::Tier, Self::Widen, Self::Seal, Self::Recode, Self::Trim, Self::Purge, Self::All];
+
+    /// Name in metrics and statistics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tier => "tier",
+            Self::Widen => "widen",
+            Self::Seal => "seal",
+            Self::Recode => "recode",
+            Self::Trim => "trim",
+            Self::Purge => "purge",
+            Self::All => "all",
+        }
+    }
     /// Work that the columns are worth: what is merged again soon is written in haste.
     #[must_use]
     pub fn effort(self) -> Effort {
