@@ -1,4 +1,4 @@
-//! What the retention of series hides in the tables: a walk over all metadata that they hold.
+//! What the retention of series hides in the tables: a walk over those that hold metadata with a retention.
 
 use super::error::JobError;
 use super::flush::TableJob;
@@ -30,7 +30,8 @@ pub(super) fn survey_series(job: &TableJob, version: &Version, horizon: Seqno) -
     let mut blocks = BlocksRead { job, list: Vec::new() };
     let mut scratch = Scratch::default();
     let mut list: Vec<(Box<[u8]>, i64)> = Vec::new();
-    for table in version.tables_of(SlotClass::Metadata) {
+    let telling = version.tables_of(SlotClass::Metadata).iter().filter(|table| table.meta.retentions > 0);
+    for table in telling {
         for index in 0..table.index.block_count() {
             job.check_stop()?;
             let block = read_block(&*job.files, table, index)?;

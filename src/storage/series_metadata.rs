@@ -13,7 +13,7 @@
 //! Golden bytes: in the test below. Unknown formats are refused: a newer tskv wrote them.
 
 use crate::encoding::{Reader, put_varint};
-use crate::model::{DuplicatePolicy, SeriesOptions};
+use crate::model::{DuplicatePolicy, EntryOp, SeriesOptions, Value};
 
 const FORMAT: u8 = 1;
 const FLAG_COMPRESSED: u8 = 1;
@@ -52,6 +52,15 @@ pub fn decode(bytes: &[u8]) -> Option<SeriesOptions> {
         ignore_value_diff: f64::from_bits(reader.u64().ok()?),
     };
     (reader.left() == 0).then_some(options)
+}
+
+/// Whether an entry of a metadata slot may give its series a retention: one that this build cannot read may.
+#[must_use]
+pub fn may_give_retention(op: EntryOp<'_>) -> bool {
+    match op {
+        EntryOp::Put(Value::Bytes(bytes)) => decode(bytes).is_none_or(|options| options.retention > 0),
+        EntryOp::Put(Value::F64(_) | Value::I64(_)) | EntryOp::Delete => false,
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub struct Version {
     /// Range deletes of all tables.
     deletes: DeleteSet,
     seqno_max: Seqno,
+    /// Whether any series may have a retention.
+    has_retentions: bool,
     /// What is hidden for its age.
     cutoffs: Vec<Cutoff>,
     /// Counts versions since the start.
@@ -112,8 +114,20 @@ impl Version {
         }
         let seqno_max = tables.first().map_or(Seqno(0), |table| table.meta.seqno_max);
         let (number, flushed) = (0, Vec::new());
+        let has_retentions = tables.iter().any(|table| table.meta.retentions > 0);
         let cutoffs = cutoffs.to_vec();
-        Self { tables, samples, timeless, metadata, deletes, seqno_max, cutoffs, number, flushed }
+        Self {
+            tables,
+            samples,
+            timeless,
+            metadata,
+            deletes,
+            seqno_max,
+            has_retentions,
+            cutoffs,
+            number,
+            flushed,
+        }
     }
     /// The same with its place in the order of versions, and for each shard the id of its last memtable that is in it:
     /// memtables of a shard are flushed in the order of their ids, which begin at 1 with each start.
@@ -150,6 +164,11 @@ impl Version {
             SlotClass::Timeless => &self.timeless,
             SlotClass::Metadata => &self.metadata,
         }
+    }
+    /// Whether any series may have a retention of its own.
+    #[must_use]
+    pub fn has_retentions(&self) -> bool {
+        self.has_retentions
     }
     /// The range deletes of all tables, each clipped to what its table shows.
     #[must_use]

@@ -4,12 +4,12 @@ use super::{Coordinator, SURVEY_FAILED};
 use crate::jobs::error::JobError;
 use crate::jobs::message::Report;
 use crate::jobs::series_survey::{Survey, survey_series};
-use crate::model::{Seqno, SlotClass};
+use crate::model::Seqno;
 use std::sync::Arc;
 
 /// Least time between two surveys.
 const SURVEY_PAUSE_NS: u64 = 10_000_000_000;
-/// A survey may take this part of the time: it reads all metadata.
+/// A survey may take this part of the time: it reads all metadata beside that with a retention.
 const SURVEY_SHARE: u64 = 20;
 
 /// Surveys, and what the last one found.
@@ -43,13 +43,12 @@ impl Coordinator {
         // A survey sees what lies below the horizon; above every seqno in tables it need not rise.
         let has_risen = horizon <= self.version.seqno_max() && self.horizon() > horizon;
         let is_news = self.version.number() != version || has_risen;
-        let has_series = !self.version.tables_of(SlotClass::Metadata).is_empty();
-        let may_start = is_news && has_series && !self.series.running && !self.stopping();
+        let may_start = is_news && self.has_retentions() && !self.series.running && !self.stopping();
         (may_start && self.horizon() > Seqno(0)).then_some(self.series.due_ns)
     }
 
     pub(super) fn start_survey(&mut self) {
-        if self.version.tables_of(SlotClass::Metadata).is_empty() {
+        if !self.has_retentions() {
             return;
         }
         let (job, version, horizon) = (self.table_job.clone(), Arc::clone(&self.version), self.horizon());
@@ -59,6 +58,11 @@ impl Coordinator {
         self.spawn("tskv-survey", move || Report::Surveyed {
             result: survey_series(&job, &version, horizon),
         });
+    }
+
+    /// Whether there is anything to find; once more when the last retention is gone, to forget what was.
+    fn has_retentions(&self) -> bool {
+        self.version.has_retentions() || self.series.found.cutoffs.series() > 0
     }
 
     pub(super) fn survey_ended(&mut self, result: Result<Survey, JobError>) {

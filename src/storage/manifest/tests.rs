@@ -29,6 +29,7 @@ fn meta(id: u64) -> TableMeta {
         seqno_min: Seqno(id),
         seqno_max: Seqno(id + 9),
         metadata_entries: 0,
+        retentions: 0,
         series: 4,
     }
 }

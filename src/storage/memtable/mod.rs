@@ -29,6 +29,7 @@ pub use run::{Run, RunPiece};
 use crate::model::{EntryOp, KeyRange, Lsn, Seqno, Slot, SlotClass};
 use crate::storage::columns::Columns;
 use crate::storage::range_delete::RangeDelete;
+use crate::storage::series_metadata;
 use hashbrown::HashTable;
 use long_run::{Growth, LongRun};
 use series_order::{Place, SeriesOrder};
@@ -83,7 +84,7 @@ pub struct Memtable {
     singles: SinglePool,
     long_runs: Vec<LongRun>,
     deletes: DeleteSet,
-    has_metadata: bool,
+    has_retentions: bool,
     entries: usize,
     seqno_min: Option<Seqno>,
     seqno_max: Option<Seqno>,
@@ -145,7 +146,7 @@ impl Memtable {
         replace_older: bool,
     ) {
         let number = self.number_of(series);
-        self.has_metadata |= slot == Slot::Metadata;
+        self.has_retentions |= slot == Slot::Metadata && series_metadata::may_give_retention(op);
         let class = slot.class() as usize;
         let time = slot.time_or_zero();
         let state = &mut self.series[number];
@@ -197,10 +198,10 @@ impl Memtable {
     pub fn entries(&self) -> usize {
         self.entries
     }
-    /// Whether any entry is metadata.
+    /// Whether any series may have a retention of its own.
     #[must_use]
-    pub fn has_metadata(&self) -> bool {
-        self.has_metadata
+    pub fn has_retentions(&self) -> bool {
+        self.has_retentions
     }
     /// Series that have entries.
     #[must_use]

@@ -61,11 +61,10 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// Whether any series may have metadata.
+    /// Whether any series may have a retention of its own.
     #[must_use]
-    pub fn has_metadata(&self) -> bool {
-        !self.version.tables_of(SlotClass::Metadata).is_empty()
-            || self.memtables.iter().any(|memtable| memtable.has_metadata())
+    pub fn has_retentions(&self) -> bool {
+        self.version.has_retentions() || self.memtables.iter().any(|memtable| memtable.has_retentions())
     }
 }
 

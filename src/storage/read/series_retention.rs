@@ -22,7 +22,7 @@ pub fn kept_from(
     blocks: &mut dyn Blocks,
     scratch: &mut Scratch,
 ) -> Result<Step<Option<i64>>, TableError> {
-    if !view.has_metadata() {
+    if !view.has_retentions() {
         return Ok(Step::Ready(None));
     }
     let retention = match find_slot(view, series, Slot::Metadata, blocks, scratch)? {

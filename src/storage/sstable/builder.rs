@@ -12,6 +12,7 @@ use crate::limits::{BLOCK_BYTES_TARGET, CHUNK_ENTRIES_MAX};
 use crate::model::{EntryOp, KeyRange, Seqno, Slot, SlotClass, StoreId, TableId, Value, ValueType};
 use crate::storage::columns::{Columns, TAG_DELETE};
 use crate::storage::range_delete::{RangeDelete, single_series};
+use crate::storage::series_metadata;
 use std::ops::Range;
 
 /// What a table is made for.
@@ -191,6 +192,8 @@ impl TableBuilder {
         }
     }
     fn push(&mut self, time: i64, seqno: Seqno, op: EntryOp<'_>) {
+        let gives_retention = self.class == SlotClass::Metadata && series_metadata::may_give_retention(op);
+        self.meta.retentions += u64::from(gives_retention);
         let new_type = match op {
             EntryOp::Put(value) => Some(value.value_type()),
             EntryOp::Delete => None,

@@ -1,6 +1,6 @@
 //! What the manifest and the picker know of a table. Stored in the manifest and in the table's properties section.
 //!
-//! The last two fields came later: a description that ends before them is read, and says what is safe to believe.
+//! The last three fields came later: a description that ends before them is read, and says what is safe to believe.
 
 use super::codec::Effort;
 use crate::encoding::{ReadError, Reader, put_varint, put_zigzag};
@@ -43,6 +43,8 @@ pub struct TableMeta {
     pub seqno_max: Seqno,
     /// How many of the entries are metadata, or could be: 0 is certain.
     pub metadata_entries: u64,
+    /// How many of those give their series a retention, or could: 0 is certain.
+    pub retentions: u64,
     /// Distinct pairs of a series and a slot class; 0 when they were not counted.
     pub series: u64,
 }
@@ -74,6 +76,7 @@ impl TableMeta {
         put_varint(out, self.seqno_min.0);
         put_varint(out, self.seqno_max.0);
         put_varint(out, self.metadata_entries);
+        put_varint(out, self.retentions);
         put_varint(out, self.series);
     }
     /// Reads the stored form, which fills the reader.
@@ -102,10 +105,13 @@ impl TableMeta {
             seqno_min: Seqno(reader.varint()?),
             seqno_max: Seqno(reader.varint()?),
             metadata_entries: if span.is_none() { entries } else { 0 },
+            retentions: if span.is_none() { entries } else { 0 },
             series: 0,
         };
         if reader.left() > 0 {
-            (meta.metadata_entries, meta.series) = (reader.varint()?, reader.varint()?);
+            meta.metadata_entries = reader.varint()?;
+            meta.retentions = reader.varint()?;
+            meta.series = reader.varint()?;
         }
         Ok(meta)
     }

@@ -5,7 +5,8 @@ use super::footer::FOOTER_BYTES;
 use super::*;
 use crate::encoding::{checksum, checksum_parts};
 use crate::model::{
-    DeleteScope, EntryOp, KeyRange, OwnedValue, Seqno, Slot, SlotClass, StoreId, TableId, Value, ValueType,
+    DeleteScope, EntryOp, KeyRange, OwnedValue, Seqno, SeriesOptions, Slot, SlotClass, StoreId, TableId,
+    Value, ValueType,
 };
 use crate::storage::columns::Columns;
 use crate::storage::range_delete::RangeDelete;
@@ -380,9 +381,28 @@ fn tables_from_before_their_series_were_counted_are_read() {
         let metadata_entries = if meta.span.is_none() { meta.entries } else { 0 };
         let (metadata, series) = if meta.span.is_none() { (1, 3) } else { (0, 4) };
         assert_eq!((counted.metadata_entries, counted.series), (metadata, series), "{older}");
-        let expected = TableMeta { bytes: meta.bytes, metadata_entries, series: 0, ..counted };
+        assert_eq!(counted.retentions, metadata, "{older}: metadata that cannot be read may give one");
+        let retentions = metadata_entries;
+        let expected = TableMeta { bytes: meta.bytes, metadata_entries, retentions, series: 0, ..counted };
         assert_eq!(meta, expected, "{older}");
     }
+}
+
+#[test]
+fn a_table_knows_whether_its_series_have_a_retention() {
+    // Said of none, samples that are too old are shown; said of all, each read of a series looks at its metadata.
+    let metadata = |retention| {
+        let options = SeriesOptions { retention, ..SeriesOptions::default() };
+        Some(OwnedValue::Bytes(crate::storage::series_metadata::encode(&options).into()))
+    };
+    let entries = [
+        (b"a".to_vec(), Slot::Metadata, 1, metadata(0)),
+        (b"b".to_vec(), Slot::Metadata, 2, metadata(60)),
+        (b"c".to_vec(), Slot::Metadata, 3, None),
+        (b"d".to_vec(), Slot::Timeless, 4, metadata(60)),
+    ];
+    let (_, meta) = build(&entries, &[], None);
+    assert_eq!((meta.metadata_entries, meta.retentions, meta.series), (3, 1, 4));
 }
 
 #[test]
