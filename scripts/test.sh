@@ -159,7 +159,7 @@ step 'seeded: decoders' env TSKV_FUZZ_SECONDS=3 "${seeded[@]}" --test decoders -
 step 'seeded: differential' env TSKV_DIFFERENTIAL_SECONDS=8 "${seeded[@]}" --test differential -- --show-output
 # Power cuts, failing disks and full ones: real file systems, so real time.
 step 'seeded: disks' "${seeded[@]}" --test disks -- --show-output
-step 'seeded: simulation' env TSKV_SIM_SECONDS=45 TSKV_SIM_SEEDS_MIN=1500 \
+step 'seeded: simulation' env TSKV_SIM_SECONDS=45 TSKV_SIM_SEEDS_MIN=2000 \
     "${seeded[@]}" --test simulation -- --show-output
 
 echo
