@@ -9,6 +9,7 @@ use crate::storage::manifest::State;
 use crate::storage::memtable::Memtable;
 use crate::storage::version::{Table, Version};
 use crate::storage::wal::SegmentSpec;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -104,6 +105,8 @@ pub(super) enum Report {
         inputs: Vec<TableId>,
         bytes_read: u64,
         result: Result<(Vec<Arc<Table>>, u64), JobError>,
+        /// By new table, the part that was left out of what it could hold: see `coordinator/series.rs`.
+        left_out: BTreeMap<TableId, u64>,
     },
     Surveyed {
         result: Result<Survey, JobError>,

@@ -18,8 +18,8 @@ const BLOCKS_KEPT: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) cutoffs: Arc<SeriesCutoffs>,
-    /// Bytes that are hidden, by table; only where there are any.
-    pub(super) hidden: BTreeMap<TableId, u64>,
+    /// The part that is hidden, by table; only where there is any.
+    pub(super) parts: BTreeMap<TableId, u64>,
 }
 
 /// Looks at the state of the tables of `version` below `horizon`.
@@ -44,15 +44,15 @@ pub(super) fn survey_series(job: &TableJob, version: &Version, horizon: Seqno) -
         }
     }
     let cutoffs = SeriesCutoffs::new(horizon, list);
-    let mut hidden = BTreeMap::new();
+    let mut parts = BTreeMap::new();
     for table in version.tables_of(SlotClass::Time) {
         job.check_stop()?;
-        let bytes = cutoffs.bytes_hidden(table);
-        if bytes > 0 {
-            hidden.insert(table.meta.id, bytes);
+        let part = cutoffs.part_hidden(table);
+        if part > 0 {
+            parts.insert(table.meta.id, part);
         }
     }
-    Ok(Survey { cutoffs: Arc::new(cutoffs), hidden })
+    Ok(Survey { cutoffs: Arc::new(cutoffs), parts })
 }
 
 /// Blocks that were read, the latest last.

@@ -295,7 +295,10 @@ impl Coordinator {
     fn take_report(&mut self, report: Report) {
         match report {
             Report::Flushed { request, result } => self.flush_ended(request, result),
-            Report::Merged { inputs, bytes_read, result } => self.merge_ended(inputs, bytes_read, result),
+            Report::Merged { inputs, bytes_read, result, left_out } => {
+                self.series.note_left_out(left_out);
+                self.merge_ended(inputs, bytes_read, result);
+            }
             Report::Surveyed { result } => self.survey_ended(result),
             Report::Segment { shard, result, leftovers } => self.segment_ended(shard, result, leftovers),
             Report::Committed { log, next, result, ballast_used } => {

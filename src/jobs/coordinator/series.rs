@@ -1,10 +1,18 @@
 //! Retention of series: now and then a survey of what it hides in the tables, for the picker and for merges.
+//!
+//! How much of a table is hidden is an estimate: samples are taken to be spread evenly over the table's time. A table that a
+//! merge has written lacks what was hidden then, and is told apart by the same estimate at that time, which is taken
+//! off; else a table of series that forget beside series that do not would be rewritten for ever. After a restart this is
+//! not known, and such a table may be rewritten once more.
 
+use super::commit::Change;
 use super::{Coordinator, SURVEY_FAILED};
 use crate::jobs::error::JobError;
 use crate::jobs::message::Report;
 use crate::jobs::series_survey::{Survey, survey_series};
-use crate::model::Seqno;
+use crate::model::{Seqno, TableId};
+use crate::storage::compaction::{PART_WHOLE, SeriesCutoffs};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Least time between two surveys.
@@ -15,7 +23,12 @@ const SURVEY_SHARE: u64 = 20;
 /// Surveys, and what the last one found.
 #[derive(Default)]
 pub(super) struct SeriesWatch {
-    pub(super) found: Survey,
+    /// What it hides.
+    pub(super) cutoffs: Arc<SeriesCutoffs>,
+    /// Bytes of tables that are hidden.
+    pub(super) hidden: BTreeMap<TableId, u64>,
+    /// By table, the part that the merge which wrote it has left out of what it could hold.
+    left_out: BTreeMap<TableId, u64>,
     running: bool,
     started_ns: u64,
     due_ns: u64,
@@ -26,6 +39,11 @@ pub(super) struct SeriesWatch {
 impl SeriesWatch {
     pub(super) fn is_running(&self) -> bool {
         self.running
+    }
+
+    /// Tables that a merge has written, and what it left out of them.
+    pub(super) fn note_left_out(&mut self, left_out: BTreeMap<TableId, u64>) {
+        self.left_out.extend(left_out.into_iter().filter(|(_, part)| *part > 0));
     }
 }
 
@@ -62,7 +80,7 @@ impl Coordinator {
 
     /// Whether there is anything to find; once more when the last retention is gone, to forget what was.
     fn has_retentions(&self) -> bool {
-        self.version.has_retentions() || self.series.found.cutoffs.series() > 0
+        self.version.has_retentions() || self.series.cutoffs.series() > 0
     }
 
     pub(super) fn survey_ended(&mut self, result: Result<Survey, JobError>) {
@@ -73,7 +91,7 @@ impl Coordinator {
         match result {
             Ok(found) => {
                 self.worked(SURVEY_FAILED);
-                self.series.found = found;
+                self.take_survey(found);
                 self.nothing_to_merge = false;
             }
             Err(error) => {
@@ -83,11 +101,28 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn show_series_retention(&mut self) {
-        let found = &self.series.found;
-        self.status.series_retention_series = found.cutoffs.series() as u64;
+    fn take_survey(&mut self, found: Survey) {
+        let made = self.changes.iter().flat_map(|change| match change {
+            Change::Merged { tables, .. } => tables.as_slice(),
+            _ => &[],
+        });
+        let made: BTreeSet<TableId> = made.map(|table| table.meta.id).collect();
         let tables = &self.state.tables;
-        let still_there = found.hidden.iter().filter(|(id, _)| tables.contains_key(id));
+        self.series.left_out.retain(|id, _| tables.contains_key(id) || made.contains(id));
+        self.series.cutoffs = found.cutoffs;
+        let hidden = found.parts.iter().filter_map(|(id, part)| {
+            let out = self.series.left_out.get(id).copied().unwrap_or_default();
+            let share = u128::from(part.saturating_sub(out)) * u128::from(tables.get(id)?.bytes);
+            // What was left out is not among the bytes.
+            let bytes = share / u128::from((PART_WHOLE - out.min(PART_WHOLE)).max(1));
+            Some((*id, u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)?))
+        });
+        self.series.hidden = hidden.collect();
+    }
+
+    pub(super) fn show_series_retention(&mut self) {
+        self.status.series_retention_series = self.series.cutoffs.series() as u64;
+        let still_there = self.series.hidden.iter().filter(|(id, _)| self.state.tables.contains_key(id));
         self.status.series_retention_hidden_bytes = still_there.map(|(_, bytes)| bytes).sum();
     }
 }

@@ -98,11 +98,13 @@ impl Coordinator {
         let (job, version) = (self.table_job.clone(), Arc::clone(&self.version));
         let horizon = MergeHorizon::new(self.horizon());
         let room = self.bytes_of_log() + plan.bytes;
-        let series_cutoffs = Arc::clone(&self.series.found.cutoffs);
+        let series_cutoffs = Arc::clone(&self.series.cutoffs);
         self.spawn("tskv-merge", move || {
             let result = require_room(&*job.files, room)
-                .and_then(|()| merge_tables(&job, &version, &plan, horizon, series_cutoffs));
-            Report::Merged { inputs: plan.inputs, bytes_read: plan.bytes, result }
+                .and_then(|()| merge_tables(&job, &version, &plan, horizon, Arc::clone(&series_cutoffs)));
+            let tables = result.iter().flat_map(|(tables, _)| tables);
+            let left_out = tables.map(|table| (table.meta.id, series_cutoffs.part_hidden(table))).collect();
+            Report::Merged { inputs: plan.inputs, bytes_read: plan.bytes, result, left_out }
         });
     }
 
@@ -158,7 +160,7 @@ impl Coordinator {
             table_bytes_target: self.options.table_bytes_target,
             horizon: self.horizon(),
             cutoffs: self.version.cutoffs(),
-            hidden: &self.series.found.hidden,
+            hidden: &self.series.hidden,
         })
     }
 

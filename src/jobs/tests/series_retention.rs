@@ -102,6 +102,32 @@ fn what_the_retention_of_series_hides_is_given_back() {
 }
 
 #[test]
+fn a_table_that_was_trimmed_is_left_alone() {
+    // Beside a series that keeps everything, one that forgets looks as if it still had what was left out of it.
+    let disk = TestDisk::default();
+    let mut rig = Rig::open(&disk, small_options(1), 1).unwrap();
+    let forgetful = ["k1", "k2", "k3", "k4"];
+    forgetful.iter().for_each(|series| rig.write(&keep(series.as_bytes(), HOUR_MS)).unwrap());
+    for time in (0..2000).map(|nth| nth * 20_000) {
+        rig.write(&put(b"k5", time)).unwrap();
+        forgetful.iter().for_each(|series| rig.write(&put(series.as_bytes(), time)).unwrap());
+    }
+    flush(&mut rig);
+    (0..3).for_each(|_| survey(&mut rig));
+    let trimmed = rig.coordinator.board().read();
+    assert!(trimmed.merges_by_reason[PlanReason::Trim as usize] > 0, "{trimmed:?}");
+    assert_eq!(rig.content().len(), 4 + 2000 + 4 * 181);
+    for nth in 0..10 {
+        rig.write(&put(b"k5", 40_000_000 + nth)).unwrap();
+        flush(&mut rig);
+        survey(&mut rig);
+    }
+    let later = rig.coordinator.board().read();
+    let trims = |status: &crate::jobs::JobsStatus| status.merges_by_reason[PlanReason::Trim as usize];
+    assert_eq!(trims(&later), trims(&trimmed), "{later:?}");
+}
+
+#[test]
 fn a_store_whose_series_forget_behaves_like_a_sorted_map_that_does() {
     // Flushes, merges, surveys, restarts, series that are deleted and made again: what is kept is never dropped.
     for seed in 0..if cfg!(debug_assertions) { 12 } else { 100 } {

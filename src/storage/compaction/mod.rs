@@ -15,5 +15,5 @@ pub use flush::{Flush, FlushOptions};
 pub use merge::{Merge, MergeOptions, TableInput};
 pub use output::{OutputEvent, OutputOptions};
 pub use picker::{PickInput, PickTable, Plan, PlanReason, pick, pick_all};
-pub use series_cutoffs::SeriesCutoffs;
+pub use series_cutoffs::{PART_WHOLE, SeriesCutoffs};
 pub use span::{LEVEL_EVERYTHING, Span, choose_spans, cover_spans, span_covering, span_of};

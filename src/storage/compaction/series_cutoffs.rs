@@ -18,8 +18,8 @@ pub struct SeriesCutoffs {
     list: Vec<(Box<[u8]>, i64)>,
 }
 
-/// A part of 1.
-const WHOLE: i128 = 1000;
+/// What parts of a table are counted in.
+pub const PART_WHOLE: u64 = 1000;
 
 impl SeriesCutoffs {
     /// `list` in any order, a series not twice with different times.
@@ -40,9 +40,9 @@ impl SeriesCutoffs {
         let (_, kept_from) = self.list.get(place)?;
         Some((i64::MIN, kept_from.checked_sub(1)?, self.below.0))
     }
-    /// Bytes of a table that are hidden, if its series are alike and their samples evenly spread.
+    /// The part of a table that is hidden, in [`PART_WHOLE`]ths, if its series are alike and their samples evenly spread.
     #[must_use]
-    pub fn bytes_hidden(&self, table: &Table) -> u64 {
+    pub fn part_hidden(&self, table: &Table) -> u64 {
         let meta = &table.meta;
         let is_told = meta.span.is_some() && meta.series > 0 && meta.seqno_max < self.below;
         if !is_told {
@@ -51,12 +51,13 @@ impl SeriesCutoffs {
         let (first, last) = (i128::from(meta.time_min), i128::from(meta.time_max));
         let start = self.list.partition_point(|(series, _)| **series < *meta.first_key);
         let within = self.list.iter().skip(start).take_while(|(series, _)| **series <= *meta.last_key);
+        let whole = i128::from(PART_WHOLE);
         let hidden: i128 = within
             .filter(|(_, kept_from)| *kept_from > meta.time_min)
             .filter(|(series, _)| table.may_contain(series, crate::model::SlotClass::Time))
-            .map(|(_, kept_from)| ((i128::from(*kept_from) - first) * WHOLE / (last - first + 1)).min(WHOLE))
+            .map(|(_, kept_from)| ((i128::from(*kept_from) - first) * whole / (last - first + 1)).min(whole))
             .sum();
-        let bytes = i128::from(meta.bytes) * hidden / (WHOLE * i128::from(meta.series));
-        u64::try_from(bytes).unwrap_or(meta.bytes).min(meta.bytes)
+        let part = hidden / i128::from(meta.series);
+        u64::try_from(part).unwrap_or_default().min(PART_WHOLE)
     }
 }
