@@ -46,8 +46,7 @@ fn by_failures_of(bug: Bug, file: FileKind, effect: FaultEffect) -> String {
 fn a_log_write_that_is_not_durable_is_caught() {
     // If not, the simulated disk forgets nothing.
     let why = by_engine_seeds(Bug::SkipWalSync);
-    let told = ["must be there", "acknowledged before", "write-ahead log is damaged"];
-    assert!(told.iter().any(|words| why.contains(words)), "{why}");
+    assert!(why.contains("must be there") || why.contains("acknowledged before"), "{why}");
 }
 
 #[test]
