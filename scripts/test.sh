@@ -154,12 +154,12 @@ step 'seeded: storage, jobs' env TSKV_THOROUGH=1 "${seeded[@]}" --lib -- --show-
 step 'seeded: sweeps' env TSKV_THOROUGH=1 "${seeded[@]}" --test sweep -- --show-output --test-threads=1
 step 'seeded: rot' env TSKV_ROT_SECONDS=20 "${seeded[@]}" --test rot -- --show-output in_memory
 step 'seeded: fairness' env TSKV_FAIR_FLOOR_MS=20 "${seeded[@]}" --test hostile -- --show-output --test-threads 1 fairness
-step 'seeded: kill -9' env TSKV_CRASH_SECONDS=45 "${seeded[@]}" --test crash -- --show-output
+step 'seeded: kill -9' env TSKV_CRASH_SECONDS=60 "${seeded[@]}" --test crash -- --show-output
 step 'seeded: decoders' env TSKV_FUZZ_SECONDS=3 "${seeded[@]}" --test decoders -- --show-output
 step 'seeded: differential' env TSKV_DIFFERENTIAL_SECONDS=8 "${seeded[@]}" --test differential -- --show-output
 # Power cuts, failing disks and full ones: real file systems, so real time.
 step 'seeded: disks' "${seeded[@]}" --test disks -- --show-output
-step 'seeded: simulation' env TSKV_SIM_SECONDS=45 TSKV_SIM_SEEDS_MIN=2000 \
+step 'seeded: simulation' env TSKV_SIM_SECONDS=60 TSKV_SIM_SEEDS_MIN=2000 \
     "${seeded[@]}" --test simulation -- --show-output
 
 echo

@@ -4,8 +4,7 @@
 //!
 //! - **Purge**: tables of which everything is deleted, and range deletes that hide nothing any more.
 //! - **Trim**: a table that reaches over several spans and of whose time at least half is too old; any table of which
-//!   at least half is too old for its series. What is too old as a
-//!   whole is dropped without a merge.
+//!   at least half is too old for its series. What is too old for the store as a whole is dropped without a merge.
 //! - **Tier**: [`TIER_TABLES`] tables of one span, shard and size class. Large tables only where they lie over each
 //!   other; small ones in any case, for their number.
 //! - **Widen**: [`WIDEN_TABLES`] small tables of one size class within a wider span, as long as they make one table.
