@@ -121,6 +121,8 @@ pub const SPAN_BASE_MS: i64 = 86_400_000;
 pub const SPAN_BASE_SECONDS_MIN: i64 = 10;
 /// Into how many spans a retention is divided.
 pub const RETENTION_SPANS: i64 = 16;
+/// Fewest bytes that tables of samples may be held to: a few tables as a flush writes them.
+pub const RETENTION_BYTES_MIN: u64 = 64 << 20;
 /// Cutoffs that a manifest holds: how often a retention may be lengthened before what it hid is gone from the tables.
 pub const CUTOFFS_MAX: usize = 64;
 /// Spans grow by this factor.

@@ -155,6 +155,22 @@ pub const FLAGS: &[Flag] = &[
         },
     },
     Flag {
+        name: "retention-bytes",
+        value_name: "SIZE|off",
+        default: "off",
+        help: "How many bytes the tables of samples may take on the disk: beyond that the oldest samples go, of all \
+               series alike. Logs (--wal-segment-bytes each) and the merge that runs take room beside it. Samples as \
+               old as those may be written again, and go again first",
+        repeatable: false,
+        set: |config, values| {
+            config.retention_bytes = match first(values) {
+                "off" => None,
+                text => Some(bytes_within(text, limits::RETENTION_BYTES_MIN, u64::MAX)?),
+            };
+            Ok(())
+        },
+    },
+    Flag {
         name: "retention-clock",
         value_name: "check|trust",
         default: "check",

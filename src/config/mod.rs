@@ -51,6 +51,8 @@ pub struct Config {
     pub time_unit: Option<TimeUnit>,
     /// How long samples are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// Bytes that tables of samples may take before the oldest go; `None` for all that the disk has.
+    pub retention_bytes: Option<u64>,
     /// Whether retention believes the wall clock as it is at the start, however far it has leapt ahead.
     pub retention_trusts_clock: bool,
     /// What clients must know; `None` lets everyone on the loopback interface in.
@@ -109,6 +111,7 @@ impl Default for Config {
             sync: SyncPolicy::Always,
             time_unit: None,
             retention: None,
+            retention_bytes: None,
             retention_trusts_clock: false,
             password: None,
             max_clients: 10_000,

@@ -1,12 +1,14 @@
 //! Flush: a memtable becomes tables.
 
 use super::error::JobError;
+use super::options::StoreOptions;
 use super::table_files::TableWriter;
 use crate::io::Files;
 use crate::limits::{RETENTION_SPANS, SPAN_BASE_MS, SPAN_BASE_SECONDS_MIN};
 use crate::model::{KeyRange, SlotClass, StoreId, TableId, TimeUnit};
 use crate::storage::columns::Columns;
-use crate::storage::compaction::{Flush, FlushOptions, LEVEL_EVERYTHING, OutputOptions, span_of};
+use crate::storage::compaction::{Flush, FlushOptions, LEVEL_EVERYTHING, OutputOptions, SizeLimit, span_of};
+use crate::storage::manifest::State;
 use crate::storage::memtable::{Memtable, SeriesPlace};
 use crate::storage::sstable::Effort;
 use crate::storage::version::Table;
@@ -19,8 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(super) struct TableJob {
     pub(super) files: Arc<dyn Files>,
     pub(super) store: StoreId,
-    /// Length of a span of level 0, in the store's unit.
-    pub(super) span_base: i64,
+    pub(super) spans: SpanRule,
     pub(super) bloom_bits: u8,
     pub(super) table_bytes_target: u64,
     pub(super) boundaries: Vec<Box<[u8]>>,
@@ -48,25 +49,40 @@ impl TableJob {
     }
 }
 
-/// Length of a span of level 0 in units of `unit`, without retention.
-pub(super) fn span_base(unit: TimeUnit) -> i64 {
-    SPAN_BASE_MS / 1000 * unit.per_second()
+/// How time is cut into spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SpanRule {
+    /// Length of a span of level 0, in the store's unit.
+    pub(super) base: i64,
+    /// The highest level that spans are merged into.
+    pub(super) level_max: u8,
 }
 
-/// The same for a retention of `length` units: so short that little of what is too old waits for its span to end.
-pub(super) fn span_base_within(unit: TimeUnit, length: i64) -> i64 {
-    let least = SPAN_BASE_SECONDS_MIN * unit.per_second();
-    (length / RETENTION_SPANS).clamp(least, span_base(unit))
-}
-
-/// The highest level whose spans are no longer than that part of the retention; without one, there is no highest.
-pub(super) fn level_max(base: i64, length: Option<i64>) -> u8 {
-    let Some(length) = length else { return LEVEL_EVERYTHING };
-    let is_short = |level: &u8| {
-        let span = span_of(0, base, *level);
-        *level == 0 || span.end < length / RETENTION_SPANS
-    };
-    (0..LEVEL_EVERYTHING).take_while(is_short).last().unwrap_or_default()
+impl SpanRule {
+    /// For a store of `unit` whose samples are kept for `length`: spans so short that little of what is too old waits for
+    /// its span to end. Without a length, spans have no highest level.
+    pub(super) fn new(unit: TimeUnit, length: Option<i64>) -> Self {
+        let longest = SPAN_BASE_MS / 1000 * unit.per_second();
+        let Some(length) = length else { return Self { base: longest, level_max: LEVEL_EVERYTHING } };
+        let least = SPAN_BASE_SECONDS_MIN * unit.per_second();
+        let base = (length / RETENTION_SPANS).clamp(least, longest);
+        let is_short = |level: &u8| {
+            let span = span_of(0, base, *level);
+            *level == 0 || span.end < length / RETENTION_SPANS
+        };
+        let level_max = (0..LEVEL_EVERYTHING).take_while(is_short).last().unwrap_or_default();
+        Self { base, level_max }
+    }
+    /// For a store that keeps samples by age, by size, or for ever. `current` is what this said before.
+    pub(super) fn of_store(options: &StoreOptions, state: &State, current: Option<Self>) -> Self {
+        let by_age = options.retention.map(|retention| retention.length_in(state.unit));
+        let by_size = options.retention_bytes.and_then(|bytes| {
+            let samples: Vec<_> = state.tables.values().filter(|meta| meta.span.is_some()).collect();
+            let current = current.map(|rule| rule.base.saturating_mul(RETENTION_SPANS));
+            SizeLimit { bytes }.held(&samples, state.unit, current)
+        });
+        Self::new(state.unit, by_age.into_iter().chain(by_size).min())
+    }
 }
 
 /// Writes the entries of `memtable` that lie in `keys`, and its range deletes clipped to them, as tables. They are
@@ -77,7 +93,7 @@ pub(super) fn flush_memtable(
     keys: &KeyRange,
 ) -> Result<(Vec<Arc<Table>>, u64), JobError> {
     let options =
-        FlushOptions { output: job.output(Effort::Quick), span_base: job.span_base, keys: keys.clone() };
+        FlushOptions { output: job.output(Effort::Quick), span_base: job.spans.base, keys: keys.clone() };
     let mut flush = Flush::new(options, MemtableRuns::new(memtable, keys), memtable.range_deletes());
     let mut writer = TableWriter::new(Arc::clone(&job.files), job.store);
     while let Some(event) = flush.step() {

@@ -12,7 +12,7 @@
 use super::boundaries::{Weight, choose};
 use super::checkpoint::clear_unfinished;
 use super::error::{JobError, OpenError};
-use super::flush::{TableJob, span_base, span_base_within};
+use super::flush::{SpanRule, TableJob};
 use super::layout::{Inventory, create_directories, sync_directories};
 use super::manifest_log::ManifestLog;
 use super::options::{Progress, Salts, StoreOptions};
@@ -78,7 +78,7 @@ pub struct CoordinatorSeed {
     pub(super) salts: Salts,
     pub(super) next_table: Arc<AtomicU64>,
     pub(super) stop: Arc<AtomicBool>,
-    pub(super) span_base: i64,
+    pub(super) spans: SpanRule,
     /// Retired segments whose files are still there, with their lengths.
     pub(super) retired: Vec<(SegmentSeq, u64)>,
     pub(super) has_ballast: bool,
@@ -324,7 +324,7 @@ impl Opening<'_> {
             salts,
             next_table: job.next_table,
             stop: job.stop,
-            span_base: job.span_base,
+            spans: job.spans,
             retired: end.retired,
             has_ballast: end.inventory.ballast.is_some_and(|bytes| bytes >= self.options.ballast_bytes),
         };
@@ -342,7 +342,7 @@ impl Opening<'_> {
                 retention.lift(Seqno(if planted(Bug::ForgetCutoff) { 1 } else { floor.0.saturating_add(1) }));
             }
         }
-        retention.forget_spent(tables.iter().map(|table| &table.meta));
+        retention.forget_spent(tables.iter().map(|table| &table.meta), Seqno::MAX);
         (retention != state.retention).then_some(retention)
     }
 
@@ -364,10 +364,7 @@ impl Opening<'_> {
         TableJob {
             files: Arc::clone(self.files),
             store: state.store,
-            span_base: match self.options.retention {
-                Some(retention) => span_base_within(state.unit, retention.length_in(state.unit)),
-                None => span_base(state.unit),
-            },
+            spans: SpanRule::of_store(self.options, state, None),
             bloom_bits: self.options.bloom_bits,
             table_bytes_target: self.options.table_bytes_target,
             boundaries: state.boundaries.clone(),

@@ -69,6 +69,8 @@ pub struct StoreOptions {
     pub manifest_growth_bytes: u64,
     /// How long samples are kept; `None` for ever.
     pub retention: Option<RetentionOptions>,
+    /// Bytes that tables of samples may take before the oldest samples go; `None` for as many as the disk has.
+    pub retention_bytes: Option<u64>,
     /// Where ids and salts come from: random in the daemon, the world's seed in the simulator.
     pub entropy: [u8; 16],
 }
@@ -88,6 +90,7 @@ impl Default for StoreOptions {
             ballast_bytes: 4 << 20,
             manifest_growth_bytes: MANIFEST_GROWTH_BYTES_DEFAULT,
             retention: None,
+            retention_bytes: None,
             entropy: [0; 16],
         }
     }

@@ -61,13 +61,17 @@ pub struct JobsStatus {
     pub retention_cutoff: Option<i64>,
     /// Whether the clock leapt ahead, and nothing is dropped until it is believed.
     pub retention_held: bool,
-    /// Bytes of tables that were dropped for their age since the start.
+    /// Bytes of tables that were dropped for retention since the start.
     pub retention_dropped_bytes_total: u64,
     /// Tables that were.
     pub retention_dropped_tables_total: u64,
-    /// Bytes of the next tables to be dropped for their age.
+    /// Bytes that tables of samples may take; `None` without retention by size.
+    pub retention_limit_bytes: Option<u64>,
+    /// Bytes that they take.
+    pub sample_bytes: u64,
+    /// Bytes of the next tables to be dropped for retention.
     pub retention_next_drop_bytes: u64,
-    /// When, in seconds from now.
+    /// When, in seconds from now; by size, at the rate at which the newest samples came.
     pub retention_next_drop_seconds: u64,
     /// Series with a retention of their own, in tables.
     pub series_retention_series: u64,

@@ -217,18 +217,24 @@ fn jobs(page: &mut Page, store: &StoreSnapshot) {
 
 fn retention(page: &mut Page, store: &StoreSnapshot) {
     let (bytes, tables) = (store.retention_dropped_bytes, store.retention_dropped_tables);
-    page.counter("retention_dropped_bytes_total", "Bytes of tables dropped for their age.", bytes);
-    page.counter("retention_dropped_tables_total", "Tables dropped for their age.", tables);
+    page.counter("retention_dropped_bytes_total", "Bytes of tables dropped for retention.", bytes);
+    page.counter("retention_dropped_tables_total", "Tables dropped for retention.", tables);
     let (series, hidden) = (store.series_retention_series, store.series_retention_hidden_bytes);
     page.gauge("series_retention_series", "Series with a retention of their own, in tables.", series);
     let help = "Bytes of tables that these hide, about, until merges free them.";
     page.gauge("series_retention_hidden_bytes", help, hidden);
     let held = u64::from(store.retention_held);
     page.gauge("retention_held", "1 while nothing is dropped because the clock has leapt ahead.", held);
+    page.gauge("sample_bytes", "Bytes that tables of samples take.", store.sample_bytes);
     if let Some(cutoff) = store.retention_cutoff {
-        let (bytes, seconds) = (store.retention_next_drop_bytes, store.retention_next_drop_seconds);
         page.gauge("retention_cutoff", "Samples before this time, in the store's unit, are gone.", cutoff);
-        page.gauge("retention_next_drop_bytes", "Bytes of tables that go next for their age.", bytes);
+    }
+    if let Some(limit) = store.retention_limit_bytes {
+        page.gauge("retention_limit_bytes", "Bytes that tables of samples may take.", limit);
+    }
+    if store.retention_cutoff.is_some() || store.retention_limit_bytes.is_some() {
+        let (bytes, seconds) = (store.retention_next_drop_bytes, store.retention_next_drop_seconds);
+        page.gauge("retention_next_drop_bytes", "Bytes of tables that go next for retention.", bytes);
         page.gauge("retention_next_drop_seconds", "When those go, in seconds from now.", seconds);
     }
 }

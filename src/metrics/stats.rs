@@ -69,6 +69,11 @@ pub fn info_sections(cores: &[CoreSnapshot], store: &StoreSnapshot) -> Vec<InfoS
                     "retention_cutoff",
                     store.retention_cutoff.map_or("off".to_owned(), |time| time.to_string()),
                 ),
+                (
+                    "retention_limit_bytes",
+                    store.retention_limit_bytes.map_or("off".to_owned(), |limit| limit.to_string()),
+                ),
+                ("sample_bytes", store.sample_bytes.to_string()),
                 ("retention_held", u64::from(store.retention_held).to_string()),
                 ("retention_dropped_bytes", store.retention_dropped_bytes.to_string()),
                 ("retention_next_drop_bytes", store.retention_next_drop_bytes.to_string()),
@@ -263,14 +268,8 @@ pub fn render_stats(cores: &[CoreSnapshot], store: &StoreSnapshot) -> String {
             bytes(store.torn_bytes),
         ),
     );
-    if let Some(cutoff) = store.retention_cutoff {
-        let next = match store.retention_next_drop_bytes {
-            0 => "nothing to drop".to_owned(),
-            next => format!("{} go in {}", bytes(next), duration(store.retention_next_drop_seconds)),
-        };
-        let held = if store.retention_held { ", HELD: the clock has leapt ahead" } else { "" };
-        let dropped = bytes(store.retention_dropped_bytes);
-        line("retention", format!("before {cutoff} all is gone, {dropped} given back, {next}{held}"));
+    if let Some(text) = retention(store) {
+        line("retention", text);
     }
     if store.series_retention_series > 0 {
         let (series, hidden) =
@@ -295,6 +294,25 @@ pub fn render_stats(cores: &[CoreSnapshot], store: &StoreSnapshot) -> String {
         line(&format!("shard {}", core.core), shard);
     }
     text
+}
+
+/// What is gone, what of the disk came back, and what goes next; `None` without retention.
+fn retention(store: &StoreSnapshot) -> Option<String> {
+    let by_age = store.retention_cutoff.map(|cutoff| format!("before {cutoff} all is gone, "));
+    let by_size = store
+        .retention_limit_bytes
+        .map(|limit| format!("{} of samples, at most {}, ", bytes(store.sample_bytes), bytes(limit)));
+    if by_age.is_none() && by_size.is_none() {
+        return None;
+    }
+    let next = match store.retention_next_drop_bytes {
+        0 => "nothing to drop".to_owned(),
+        next => format!("{} go in {}", bytes(next), duration(store.retention_next_drop_seconds)),
+    };
+    let held = if store.retention_held { ", HELD: the clock has leapt ahead" } else { "" };
+    let dropped = bytes(store.retention_dropped_bytes);
+    let limits: String = by_age.into_iter().chain(by_size).collect();
+    Some(format!("{limits}{dropped} given back, {next}{held}"))
 }
 
 /// Merges by why they were planned: `tier=3,trim=1`.

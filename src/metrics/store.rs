@@ -65,6 +65,10 @@ pub struct StoreSnapshot {
     pub retention_next_drop_bytes: u64,
     /// When, in seconds from now.
     pub retention_next_drop_seconds: u64,
+    /// Bytes that tables of samples may take; `None` without retention by size.
+    pub retention_limit_bytes: Option<u64>,
+    /// Bytes that they take.
+    pub sample_bytes: u64,
     /// Series with a retention of their own, in tables.
     pub series_retention_series: u64,
     /// Bytes of tables that those hide, by the last look; merges free them.

@@ -264,6 +264,7 @@ fn store_options(config: &Config, cores: usize) -> Result<StoreOptions, ServeErr
             trusts_clock: config.retention_trusts_clock,
             ..RetentionOptions::new(length)
         }),
+        retention_bytes: config.retention_bytes,
         entropy,
     })
 }

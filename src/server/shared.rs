@@ -190,6 +190,8 @@ impl Shared {
         facts.compaction_debt_bytes = jobs.merge_backlog_bytes;
         facts.job_failures = jobs.failures_total;
         facts.retention_cutoff = jobs.retention_cutoff;
+        facts.retention_limit_bytes = jobs.retention_limit_bytes;
+        facts.sample_bytes = jobs.sample_bytes;
         facts.retention_held = jobs.retention_held;
         facts.retention_dropped_bytes = jobs.retention_dropped_bytes_total;
         facts.retention_dropped_tables = jobs.retention_dropped_tables_total;

@@ -72,6 +72,7 @@ impl Node {
             ballast_bytes: 64 << 10,
             manifest_growth_bytes: StoreOptions::default().manifest_growth_bytes,
             retention: options.retention,
+            retention_bytes: None,
             entropy: options.entropy,
         };
         let config = Config {

@@ -1,4 +1,4 @@
-//! Retention: which samples are gone for their age, as the manifest keeps it.
+//! Retention: which samples are gone for their age or for want of room, as the manifest keeps it.
 //!
 //! A *cutoff* hides every sample before a time that was written below a seqno. The *active* one, below
 //! [`Seqno::MAX`], follows the clock; writes before it are refused. When the retention is lengthened or taken away, the
@@ -10,9 +10,12 @@
 //! written since S1    ░░░░░│                    C3 is active
 //! written before S1   ░░░░░░░░░░░░░░░░░░│       C1 was active until it was lifted at S1
 //! ```
+//! What goes because the store exceeds its size is hidden by a lifted cutoff too, above the seqnos of all tables: old
+//! samples may be written again, and go again when they are the oldest.
+//!
 //! Cutoffs never go back, whatever the clock does: hidden once is hidden for ever. Metadata and timeless values have no
-//! age. A lifted cutoff is forgotten when no table holds anything that it hides; by then nothing below its seqno is in a
-//! log or a memtable, for it was lifted at the end of an open.
+//! age. A lifted cutoff is forgotten when no table holds anything that it hides, and nothing below its seqno is in a log
+//! or a memtable any more.
 
 use super::range_delete::RangeDelete;
 use super::sstable::TableMeta;
@@ -83,9 +86,27 @@ impl Retention {
     /// Notes a clock that is believed, and hides what is older than `before`. Neither ever goes back.
     pub fn advance(&mut self, clock: i64, before: i64) {
         self.clock = self.clock.max(Some(clock));
-        if before > i64::MIN && self.active().is_none_or(|active| active < before) {
-            self.cutoffs.retain(|cutoff| cutoff.before > before && cutoff.below < Seqno::MAX);
-            self.cutoffs.push(Cutoff { before, below: Seqno::MAX });
+        self.add(Cutoff { before, below: Seqno::MAX });
+    }
+    /// Hides what is older than `before` and was written below `below`, which is above the seqnos of all tables. Where
+    /// there are too many cutoffs, it hides up to the time of the one before it.
+    ///
+    /// # Panics
+    /// When `below` is no seqno of a write.
+    pub fn hide(&mut self, before: i64, below: Seqno) {
+        assert!(Seqno(0) < below && below < Seqno::MAX, "a lifted cutoff lies between seqnos");
+        let lifted = || self.cutoffs.iter().filter(|cutoff| cutoff.below < Seqno::MAX);
+        let is_full = lifted().count() + 1 >= CUTOFFS_MAX;
+        let last = lifted().next_back().copied().unwrap_or(Cutoff { before, below });
+        let before = if is_full { before.max(last.before) } else { before };
+        self.add(Cutoff { before, below: below.max(last.below) });
+    }
+    fn add(&mut self, new: Cutoff) {
+        let covers = |a: &Cutoff, b: &Cutoff| a.before >= b.before && a.below >= b.below;
+        if new.before > i64::MIN && !self.cutoffs.iter().any(|old| covers(old, &new)) {
+            self.cutoffs.retain(|old| !covers(&new, old));
+            let at = self.cutoffs.partition_point(|old| old.before > new.before);
+            self.cutoffs.insert(at, new);
         }
     }
     /// The active cutoff hides from now on only what was written below `below`, which is above every seqno so far.
@@ -100,10 +121,12 @@ impl Retention {
             self.cutoffs.push(Cutoff { before, below });
         }
     }
-    /// Forgets lifted cutoffs that hide nothing in these tables, which are all of the store.
-    pub fn forget_spent<'a>(&mut self, tables: impl Iterator<Item = &'a TableMeta> + Clone) {
+    /// Forgets lifted cutoffs that hide nothing in these tables, which are all of the store; what is written below
+    /// `horizon` is in them.
+    pub fn forget_spent<'a>(&mut self, tables: impl Iterator<Item = &'a TableMeta> + Clone, horizon: Seqno) {
         self.cutoffs.retain(|cutoff| {
-            cutoff.below == Seqno::MAX || tables.clone().any(|meta| cutoff.hides_within(meta))
+            let may_hide_more = cutoff.below == Seqno::MAX || cutoff.below > horizon;
+            may_hide_more || tables.clone().any(|meta| cutoff.hides_within(meta))
         });
     }
 }
@@ -150,6 +173,35 @@ mod tests {
         assert_eq!(retention.cutoffs().len(), CUTOFFS_MAX);
         assert!(Retention::new(None, retention.cutoffs().to_vec()).is_some());
         assert!(retention.active().is_some());
+    }
+
+    #[test]
+    fn cutoffs_by_size_come_in_any_order_of_times() {
+        // Late data that outgrows the limit is cut at an earlier time than what was cut before it.
+        let mut retention = Retention::default();
+        retention.hide(100, Seqno(10));
+        retention.hide(40, Seqno(20));
+        retention.advance(1000, 20);
+        assert_eq!(retention.cutoffs(), [cutoff(100, 10), cutoff(40, 20), cutoff(20, u64::MAX)]);
+        retention.hide(30, Seqno(15));
+        retention.hide(20, Seqno(99));
+        assert_eq!(retention.cutoffs().len(), 3, "what is hidden already needs no cutoff");
+        retention.hide(60, Seqno(30));
+        assert_eq!(retention.cutoffs(), [cutoff(100, 10), cutoff(60, 30), cutoff(20, u64::MAX)]);
+        let mut many = retention.clone();
+        for round in 0..3 * CUTOFFS_MAX as u64 {
+            many.hide(1000 - round.cast_signed(), Seqno(100 + round));
+            assert!(many.cutoffs().len() <= CUTOFFS_MAX);
+            let hides = |time| many.cutoffs().iter().any(|it| it.before > time && it.below.0 >= 100 + round);
+            assert!(hides(999 - round.cast_signed()), "round {round}");
+            assert!(Retention::new(None, many.cutoffs().to_vec()).is_some());
+        }
+        assert_eq!(many.active(), Some(20));
+        // What a log may still bring back stays hidden.
+        retention.forget_spent(std::iter::empty(), Seqno(29));
+        assert_eq!(retention.cutoffs(), [cutoff(60, 30), cutoff(20, u64::MAX)]);
+        retention.forget_spent(std::iter::empty(), Seqno(30));
+        assert_eq!(retention.cutoffs(), [cutoff(20, u64::MAX)]);
     }
 
     #[test]

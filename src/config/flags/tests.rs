@@ -32,7 +32,7 @@ fn each_flag_sets_what_it_names() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let secret = secret.to_str().unwrap();
 
-    let cases: [Case; 32] = [
+    let cases: [Case; 33] = [
         ("data", "/var/lib/tskv", |c| c.data == Path::new("/var/lib/tskv")),
         ("listen", "[::1]:0", |c| c.listen == ["[::1]:0".parse().unwrap()]),
         ("admin", "off", |c| c.admin.is_none()),
@@ -43,6 +43,7 @@ fn each_flag_sets_what_it_names() {
         ("sync", "interval=10ms", |c| c.sync.to_string() == "interval=10ms"),
         ("time-unit", "us", |c| c.time_unit == Some(TimeUnit::Microseconds)),
         ("retention", "30d", |c| c.retention == Some(Duration::from_secs(30 * 86_400))),
+        ("retention-bytes", "5GiB", |c| c.retention_bytes == Some(5 << 30)),
         ("retention-clock", "trust", |c| c.retention_trusts_clock),
         ("password-file", secret, |c| c.password.as_ref().is_some_and(|p| p.reveal() == b"geheim")),
         ("max-clients", "5", |c| c.max_clients == 5),
@@ -109,6 +110,8 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("retention", "999ms", "at least 1s"),
         ("retention", "30", "unit"),
         ("retention", "9999999w", "64 bits"),
+        ("retention-bytes", "1MiB", "at least"),
+        ("retention-bytes", "lots", "whole number"),
         ("retention-clock", "maybe", "check, trust"),
         ("backend", "kqueue", "auto, io_uring, epoll"),
         ("on-io-error", "panic", "exit, readonly"),

@@ -112,8 +112,10 @@ pub struct Coordinator {
     ballast_running: bool,
     ballast_retry_ns: Option<u64>,
 
-    /// The retention that is asked for, if one is.
+    /// The retention by age that is asked for, if one is.
     watch: Option<Watch>,
+    /// The version whose bytes were last held against the retention by size.
+    sized_version: Option<u64>,
     /// The retention of series.
     series: SeriesWatch,
 
@@ -140,7 +142,7 @@ impl Coordinator {
             salts,
             next_table,
             stop,
-            span_base,
+            spans,
             retired,
             has_ballast,
         } = seed;
@@ -148,7 +150,7 @@ impl Coordinator {
         let table_job = TableJob {
             files: Arc::clone(&files),
             store: state.store,
-            span_base,
+            spans,
             bloom_bits: options.bloom_bits,
             table_bytes_target: options.table_bytes_target,
             boundaries: state.boundaries.clone(),
@@ -156,8 +158,7 @@ impl Coordinator {
             stop,
         };
         let next_segment = state.next_segment.0;
-        let watch =
-            options.retention.map(|retention| Watch::new(retention, state.unit, span_base, &state.retention));
+        let watch = options.retention.map(|retention| Watch::new(retention, state.unit, &state.retention));
         log.set_growth_bytes_min(options.manifest_growth_bytes);
         let mut coordinator = Self {
             files,
@@ -198,6 +199,7 @@ impl Coordinator {
             ballast_running: false,
             ballast_retry_ns: None,
             watch,
+            sized_version: None,
             series: SeriesWatch::default(),
             barriers: Barriers::default(),
             settled: false,

@@ -1,14 +1,17 @@
-//! Retention of the store by age: a look at the clock now and then, a cutoff that follows it, and tables that go.
+//! Retention of the store. By age: a look at the clock now and then, and a cutoff that follows it. By size: a look at
+//! the tables of each version, and a cutoff where they take too much. Then tables go.
 //!
 //! A cutoff is shown to the shards once the manifest holds it, and hides at once. A table of which nothing is left is
 //! dropped in the same frame that says so, or in a later one; its file goes when the last reader does.
 
 use super::Coordinator;
 use super::commit::Change;
-use crate::jobs::flush::level_max;
+use crate::jobs::flush::SpanRule;
 use crate::jobs::options::RetentionOptions;
 use crate::jobs::retention_clock::{Belief, RetentionClock};
-use crate::model::{TableId, TimeUnit};
+use crate::limits::RETENTION_SPANS;
+use crate::model::{Seqno, TableId, TimeUnit};
+use crate::storage::compaction::{LEVEL_EVERYTHING, SizeLimit};
 use crate::storage::retention::{Cutoff, Retention};
 use crate::storage::sstable::TableMeta;
 use crate::storage::version::Table;
@@ -26,33 +29,28 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// `span_base` is the length of a span; `retention` is what the manifest says.
-    pub(super) fn new(
-        options: RetentionOptions,
-        unit: TimeUnit,
-        span_base: i64,
-        retention: &Retention,
-    ) -> Self {
+    /// `retention` is what the manifest says.
+    pub(super) fn new(options: RetentionOptions, unit: TimeUnit, retention: &Retention) -> Self {
         let believed = retention.clock().filter(|_| !options.trusts_clock);
-        let clock = RetentionClock::new(believed, span_base, unit);
-        Self { options, length: options.length_in(unit), clock, due_ns: 0 }
-    }
-    pub(super) fn level_max(&self, span_base: i64) -> u8 {
-        level_max(span_base, Some(self.length))
+        let length = options.length_in(unit);
+        let clock = RetentionClock::new(believed, SpanRule::new(unit, Some(length)).base, unit);
+        Self { options, length, clock, due_ns: 0 }
     }
 }
 
 impl Coordinator {
-    /// Hides what has become too old, and drops tables that hold nothing else.
+    /// Hides what has become too old, or is the oldest of too much, and drops tables that hold nothing else.
     pub(super) fn start_expiry(&mut self) {
         if self.stopping() || self.expiry_is_pending() {
             return;
         }
         let mut retention = self.state.retention.clone();
         self.look_at_the_clock(&mut retention);
+        self.look_at_the_size(&mut retention);
         let dropped = self.expired_tables(&retention);
         if !dropped.is_empty() || retention != self.state.retention {
-            retention.forget_spent(self.state.tables.values().filter(|meta| !dropped.contains(&meta.id)));
+            let kept = self.state.tables.values().filter(|meta| !dropped.contains(&meta.id));
+            retention.forget_spent(kept, self.horizon());
             self.busy.extend(&dropped);
             self.changes.push_back(Change::Expired { retention, dropped });
         }
@@ -98,6 +96,33 @@ impl Coordinator {
         }
     }
 
+    /// Each version is looked at once: nothing else changes what tables take.
+    fn look_at_the_size(&mut self, retention: &mut Retention) {
+        let Some(bytes) = self.options.retention_bytes else { return };
+        let version = Some(self.version.number());
+        if std::mem::replace(&mut self.sized_version, version) == version {
+            return;
+        }
+        let rule = SpanRule::of_store(&self.options, &self.state, Some(self.table_job.spans));
+        if rule != self.table_job.spans {
+            log::debug!("spans are {} {} long from now on", rule.base, self.state.unit);
+            self.table_job.spans = rule;
+        }
+        let samples: Vec<&TableMeta> = self.samples().collect();
+        let limit = SizeLimit { bytes };
+        // Above the seqnos of all tables: no merge gives an entry that is hidden a seqno that is not.
+        let highest = self.state.tables.values().map(|meta| meta.seqno_max.0).max().unwrap_or_default();
+        let below = Seqno(highest.saturating_add(1));
+        let cut = limit.cut(&samples, retention.cutoffs(), rule.base, rule.level_max);
+        if let Some(before) = cut.filter(|_| below < Seqno::MAX) {
+            retention.hide(before, below);
+        }
+    }
+
+    fn samples(&self) -> impl Iterator<Item = &TableMeta> {
+        self.state.tables.values().filter(|meta| meta.span.is_some())
+    }
+
     /// Tables of which nothing is visible, and that nobody is at work on.
     fn expired_tables(&self, retention: &Retention) -> Vec<TableId> {
         if retention.cutoffs().is_empty() {
@@ -117,7 +142,7 @@ impl Coordinator {
         self.state.tables.values().filter(is_idle).filter(is_hidden).map(|meta| meta.id).collect()
     }
 
-    /// Tables that were dropped for their age: what is left, and what that frees.
+    /// Tables that were dropped: what is left, and what that frees.
     pub(super) fn tables_expired(&mut self, tables: &mut Vec<Arc<Table>>, dropped: &[TableId]) {
         let bytes = |table: &&Arc<Table>| dropped.contains(&table.meta.id);
         self.status.retention_dropped_bytes_total +=
@@ -126,19 +151,42 @@ impl Coordinator {
         tables.retain(|table| !dropped.contains(&table.meta.id));
     }
 
-    /// The next tables to go as a whole: the first of them, and what goes with it within a span.
+    /// What goes next.
     pub(super) fn show_retention(&mut self) {
         self.status.retention_cutoff = self.state.retention.active();
-        let next = self.watch.as_ref().and_then(|watch| {
-            let samples = || self.state.tables.values().filter(|meta| meta.span.is_some());
-            let first = samples().map(|meta| meta.time_max).min()?;
-            let with_it = |meta: &&TableMeta| meta.time_max <= first.saturating_add(self.table_job.span_base);
-            let bytes = samples().filter(with_it).map(|meta| meta.bytes).sum();
-            let wall = self.state.unit.of_unix_ns(self.files.unix_ns());
-            let left = first.saturating_add(watch.length).saturating_sub(wall).max(0);
-            Some((bytes, left.unsigned_abs() / self.state.unit.per_second().unsigned_abs()))
-        });
-        (self.status.retention_next_drop_bytes, self.status.retention_next_drop_seconds) =
-            next.unwrap_or_default();
+        self.status.retention_limit_bytes = self.options.retention_bytes;
+        self.status.sample_bytes = self.samples().map(|meta| meta.bytes).sum();
+        let next = self.next_by_age().into_iter().chain(self.next_by_size());
+        let (seconds, bytes) = next.min().unwrap_or_default();
+        self.status.retention_next_drop_bytes = bytes;
+        self.status.retention_next_drop_seconds = seconds;
+    }
+
+    /// In how many seconds, and how many bytes: the table that becomes too old first, and what goes with it within a
+    /// span.
+    fn next_by_age(&self) -> Option<(u64, u64)> {
+        let watch = self.watch.as_ref()?;
+        let first = self.samples().map(|meta| meta.time_max).min()?;
+        let with_it = |meta: &&TableMeta| meta.time_max <= first.saturating_add(self.table_job.spans.base);
+        let bytes = self.samples().filter(with_it).map(|meta| meta.bytes).sum();
+        let wall = self.state.unit.of_unix_ns(self.files.unix_ns());
+        let left = first.saturating_add(watch.length).saturating_sub(wall).max(0);
+        Some((self.seconds(left), bytes))
+    }
+
+    /// The same for the oldest table, at the rate at which the newest samples came, by their times.
+    fn next_by_size(&self) -> Option<(u64, u64)> {
+        let limit = self.options.retention_bytes?;
+        let SpanRule { base, level_max } = self.table_job.spans;
+        let held = i128::from(base) * i128::from(RETENTION_SPANS);
+        let oldest =
+            self.samples().min_by_key(|meta| meta.time_max).filter(|_| level_max < LEVEL_EVERYTHING)?;
+        let room = limit.saturating_sub(self.status.sample_bytes);
+        let left = held * i128::from(room) / i128::from(limit.max(1));
+        Some((self.seconds(i64::try_from(left).unwrap_or(i64::MAX)), oldest.bytes))
+    }
+
+    fn seconds(&self, length: i64) -> u64 {
+        length.unsigned_abs() / self.state.unit.per_second().unsigned_abs()
     }
 }

@@ -10,7 +10,7 @@ use crate::jobs::message::{FlushRequest, Report, ToShard};
 use crate::jobs::segment_files::{make_segment, recycle_segment};
 use crate::jobs::status::MergeStatus;
 use crate::model::{SegmentSeq, Seqno, TableId};
-use crate::storage::compaction::{LEVEL_EVERYTHING, PickInput, PickTable, Plan, pick, pick_all};
+use crate::storage::compaction::{PickInput, PickTable, Plan, pick, pick_all};
 use crate::storage::manifest::names::{BALLAST, segment_path};
 use crate::storage::sstable::TableError;
 use crate::storage::version::Table;
@@ -150,12 +150,11 @@ impl Coordinator {
     fn with_pick_input<T>(&self, choose: impl FnOnce(&PickInput<'_>) -> T) -> T {
         let tables: Vec<_> = self.version.tables().iter().map(|table| pick_table(table)).collect();
         let busy: BTreeSet<_> = self.busy.union(&self.damaged).copied().collect();
-        let span_base = self.table_job.span_base;
         choose(&PickInput {
             tables: &tables,
             busy: &busy,
-            span_base,
-            level_max: self.watch.as_ref().map_or(LEVEL_EVERYTHING, |watch| watch.level_max(span_base)),
+            span_base: self.table_job.spans.base,
+            level_max: self.table_job.spans.level_max,
             boundaries: &self.state.boundaries,
             table_bytes_target: self.options.table_bytes_target,
             horizon: self.horizon(),

@@ -3,7 +3,7 @@
 use super::{Decision, RepairOptions, streams, tables};
 use crate::io::Files;
 use crate::jobs::error::OpenError;
-use crate::jobs::flush::{TableJob, span_base};
+use crate::jobs::flush::{SpanRule, TableJob};
 use crate::jobs::layout::{Inventory, create_directories, sync_directories};
 use crate::jobs::manifest_log::{make_current, write_manifest};
 use crate::jobs::refill::Refill;
@@ -32,7 +32,7 @@ pub(super) fn apply(
     let job = TableJob {
         files: Arc::clone(files),
         store: survey.store,
-        span_base: span_base(unit),
+        spans: SpanRule::new(unit, None),
         bloom_bits: options.bloom_bits,
         table_bytes_target: TABLE_BYTES_TARGET,
         boundaries: survey.boundaries.clone().unwrap_or_default(),

@@ -225,7 +225,7 @@ fn unit_of_spans<'a>(mut tables: impl Iterator<Item = &'a TableMeta>) -> Option<
     tables.find_map(|meta| {
         let (start, end) = meta.span?;
         let fits = |unit: &TimeUnit| {
-            let span = span_of(start, super::flush::span_base(*unit), meta.level);
+            let span = span_of(start, super::flush::SpanRule::new(*unit, None).base, meta.level);
             (span.start, span.end) == (start, end)
         };
         let mut fitting = units.into_iter().filter(fits);

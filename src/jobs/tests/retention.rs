@@ -1,4 +1,4 @@
-//! Retention by age: what is hidden, what is given back to the disk, and what a clock or an operator may not do to it.
+//! Retention by age and by size: what is hidden, what is given back to the disk, and what a clock or an operator may not do to it.
 
 use super::rig::{Model, Rig, Write, check, random_write, small_options};
 use crate::jobs::test_disk::TestDisk;
@@ -285,4 +285,123 @@ fn a_crash_at_any_call_never_brings_back_what_was_hidden() {
         }
     }
     panic!("the script is longer than that");
+}
+
+/// Bytes that tables of samples take.
+fn sample_bytes(rig: &Rig) -> u64 {
+    rig.version.tables().iter().filter(|table| table.meta.span.is_some()).map(|table| table.meta.bytes).sum()
+}
+
+#[test]
+fn a_store_with_a_size_keeps_the_newest_samples_and_gives_the_disk_back() {
+    // In the order of time, in any order, with late data and after restarts: the disk must not fill, what is gone must
+    // stay gone, and nothing goes that is newer than what has to.
+    const LIMIT: u64 = 64 << 10;
+    for seed in 0..if cfg!(debug_assertions) { 3 } else { 12 } {
+        let disk = TestDisk::default();
+        let sized = |shards| StoreOptions { retention_bytes: Some(LIMIT), ..small_options(shards) };
+        let mut rig = Rig::open(&disk, sized(2), seed).unwrap();
+        let (mut written, mut gone) = (Model::new(), std::collections::BTreeSet::new());
+        for round in 0..60 {
+            for _ in 0..200 {
+                let below = rig.random.below(10_000) as i64;
+                let time = match seed % 3 {
+                    0 => round * 10_000 + below,
+                    // One in twenty is late, by up to a third of everything.
+                    1 if below % 20 == 0 => (round - rig.random.below(20) as i64).max(0) * 10_000 + below,
+                    1 => round * 10_000 + below,
+                    _ => rig.random.below(600_000) as i64,
+                };
+                let key = format!("k{}", rig.random.below(9)).into_bytes();
+                let value = OwnedValue::F64(rig.random.next() as f64);
+                gone.remove(&(key.clone(), Slot::Time(time * 1000)));
+                let write = Write::Put(key, Slot::Time(time * 1000), value);
+                rig.write(&write).unwrap();
+                write.apply(&mut written, &KeyRange::all());
+            }
+            match rig.random.below(6) {
+                0 => flush(&mut rig),
+                1 => {
+                    let next = rig.random.next();
+                    let disk = rig.disk.copy();
+                    drop(rig);
+                    rig = Rig::open(&disk, sized(1 + (next % 3) as usize), next).unwrap();
+                }
+                2 => assert_eq!(rig.request(|done| ToCoordinator::CompactAll { done }), Some(Ok(()))),
+                _ => {
+                    let shards = rig.shards.len() as u64;
+                    let shard = rig.random.below(shards) as usize;
+                    rig.freeze(shard);
+                }
+            }
+            rig.settle();
+            let at = format!("seed {seed}, round {round}");
+            assert!(sample_bytes(&rig) <= LIMIT, "{at}: {} bytes", sample_bytes(&rig));
+            assert_eq!(rig.coordinator.board().read().sample_bytes, sample_bytes(&rig), "{at}");
+            let found = rig.content();
+            let cut = rig.version.cutoffs().iter().map(|cutoff| cutoff.before).max().unwrap_or(i64::MIN);
+            for (slot, value) in &written {
+                let Slot::Time(time) = slot.1 else { panic!("samples only") };
+                match found.get(slot) {
+                    Some(found) => {
+                        assert!(found == value && !gone.contains(slot), "{at}: {slot:?} came back")
+                    }
+                    None => {
+                        gone.insert(slot.clone());
+                    }
+                }
+                assert!(found.contains_key(slot) || time < cut || gone.contains(slot), "{at}: {slot:?}");
+            }
+        }
+        let status = rig.coordinator.board().read();
+        assert!(status.retention_dropped_bytes_total + status.merges_total > 0, "seed {seed}");
+        // No less is kept than what fits: about half of it in the worst order.
+        assert!(rig.content().len() as u64 * 16 > LIMIT / 4, "seed {seed}: {} samples", rig.content().len());
+        assert_eq!(check(&rig.disk.copy()).unwrap().0.damages, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn samples_from_the_future_do_not_keep_the_present_out() {
+    // One client with a wrong unit must not make a store with a size refuse or lose what the others write.
+    let disk = TestDisk::default();
+    let sized = StoreOptions { retention_bytes: Some(100 << 10), ..small_options(1) };
+    let mut rig = Rig::open(&disk, sized, 3).unwrap();
+    for nth in 0..2000 {
+        put(&mut rig, 9_000_000 * DAY_MS + nth * 7919);
+    }
+    flush(&mut rig);
+    rig.settle();
+    for nth in 0..2000 {
+        put(&mut rig, 20_000 * DAY_MS + nth * 7919);
+    }
+    assert_eq!(times(&rig).len(), 4000);
+    flush(&mut rig);
+    rig.settle();
+    assert_eq!(times(&rig).len(), 4000, "there is room for both");
+}
+
+#[test]
+fn what_a_cut_hides_in_a_memtable_stays_hidden_when_the_tables_are_gone() {
+    // A cutoff that is forgotten with the tables that it emptied would bring back what a log still holds.
+    let disk = TestDisk::default();
+    let sized = StoreOptions { retention_bytes: Some(20 << 10), ..small_options(2) };
+    let mut rig = Rig::open(&disk, sized.clone(), 7).unwrap();
+    put(&mut rig, 5);
+    for day in 100..160 {
+        for nth in 0..300 {
+            let value = OwnedValue::F64(rig.random.next() as f64);
+            rig.write(&Write::Put(b"k7".to_vec(), Slot::Time(day * DAY_MS + nth), value)).unwrap();
+        }
+        rig.freeze(1);
+        rig.settle();
+        let is_cut = rig.coordinator.board().read().retention_dropped_tables_total > 0;
+        assert_eq!(times(&rig).contains(&5), !is_cut, "day {day}");
+    }
+    assert!(!times(&rig).contains(&5), "the oldest of all goes first");
+    let disk = rig.disk.copy();
+    drop(rig);
+    let mut rig = Rig::open(&disk, sized, 8).unwrap();
+    rig.settle();
+    assert!(!times(&rig).contains(&5), "after a restart too");
 }

@@ -228,18 +228,9 @@ fn purge_deletes(input: &PickInput<'_>, idle: &[&PickTable<'_>]) -> Option<Plan>
 /// Wide tables of which much is too old. What is left of one lies in spans that can be dropped one by one.
 fn trims(input: &PickInput<'_>, metas: &[&TableMeta]) -> Vec<Plan> {
     let trim = |meta: &&TableMeta| {
-        let (first, last) = (i128::from(meta.time_min), i128::from(meta.time_max));
-        let is_regular = input.level_max < LEVEL_EVERYTHING
-            && span_of(meta.time_min, input.span_base, input.level_max).contains(meta.time_max);
-        let is_wide = meta.span.is_some() && last - first >= i128::from(input.span_base) && !is_regular;
-        let cutoff = input
-            .cutoffs
-            .iter()
-            .filter(|cutoff| meta.seqno_max < cutoff.below)
-            .max_by_key(|cutoff| cutoff.before)?;
-        let cut = i128::from(cutoff.before);
-        let is_worth_it = is_wide && cut <= last && cut - first >= last - cut;
-        let left = (cutoff.before.max(meta.time_min), meta.time_max);
+        let cut = cut_of(meta, input.cutoffs)?;
+        let is_worth_it = is_trimmed_at(meta, cut, input.span_base, input.level_max);
+        let left = (cut.max(meta.time_min), meta.time_max);
         let spans = cover_spans(&[left], input.span_base, input.level_max, FLUSH_TABLES_MAX);
         is_worth_it.then(|| plan(&[*meta], spans, PlanReason::Trim))
     };
@@ -249,6 +240,21 @@ fn trims(input: &PickInput<'_>, metas: &[&TableMeta]) -> Vec<Plan> {
     let rewrite =
         |meta: &&TableMeta| plan(&[*meta], span_of_table(meta).into_iter().collect(), PlanReason::Trim);
     metas.iter().filter_map(trim).chain(metas.iter().filter(worn).map(rewrite)).collect()
+}
+
+/// Before which time everything in a table is hidden.
+pub(super) fn cut_of(meta: &TableMeta, cutoffs: &[Cutoff]) -> Option<i64> {
+    cutoffs.iter().filter(|cutoff| meta.seqno_max < cutoff.below).map(|cutoff| cutoff.before).max()
+}
+
+/// Whether a table of which everything before `cut` is hidden is worth writing again for its times.
+pub(super) fn is_trimmed_at(meta: &TableMeta, cut: i64, span_base: i64, level_max: u8) -> bool {
+    let (first, last) = (i128::from(meta.time_min), i128::from(meta.time_max));
+    let is_regular =
+        level_max < LEVEL_EVERYTHING && span_of(meta.time_min, span_base, level_max).contains(meta.time_max);
+    let is_wide = meta.span.is_some() && last - first >= i128::from(span_base) && !is_regular;
+    let cut = i128::from(cut);
+    is_wide && cut <= last && cut - first >= last - cut
 }
 
 /// Groups of one span whose tables are alike.
